@@ -1,0 +1,101 @@
+"""Eager validation and one-time promotion: every public function starts here, no core does.
+
+Values are checked only where they are known. A traced value passes, and the result carries a status.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._types import Array, ArrayLike
+
+
+def is_concrete(value: object) -> bool:
+    """Whether every leaf of ``value`` is known now rather than traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def as_float(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> Array:
+    """A floating array: integers and booleans are cast, floats keep their dtype, anything else is refused."""
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}") from error
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}")
+    elif not (jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.kind in "biu"):
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}")
+    if dtype is None:
+        dtype = value.dtype if jnp.issubdtype(value.dtype, jnp.floating) else jnp.result_type(float)
+    return jnp.asarray(value, dtype=jax.dtypes.canonicalize_dtype(dtype))
+
+
+def require_finite(value: Array, name: str) -> None:
+    """Refuse a concrete array that holds NaN or infinity, and say where."""
+    if not is_concrete(value):
+        return
+    finite = np.isfinite(np.asarray(value))
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"{name} must be finite, got {np.asarray(value)[where]} at index {where} "
+            f"({int((~finite).sum())} such entries)"
+        )
+
+
+def as_samples(x: ArrayLike, name: str = "x", columns: int | None = None, rows: int = 2) -> Array:
+    """Data (n, d), rows are samples: at least ``rows`` of them and 2 columns (or exactly ``columns``), finite."""
+    x = as_float(x, name)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must be a matrix (n, d) with rows as samples, got shape {x.shape}")
+    if columns is not None and x.shape[1] != columns:
+        raise ValueError(f"{name} must have {columns} columns, got shape {x.shape}")
+    if x.shape[0] < rows or x.shape[1] < 2:
+        raise ValueError(f"{name} must have at least {rows} row(s) and 2 columns, got shape {x.shape}")
+    require_finite(x, name)
+    return x
+
+
+def as_ridge(ridge: ArrayLike, d: int, dtype: jnp.dtype, name: str = "ridge") -> Array:
+    """The penalty: a scalar or a (d,) vector, finite and not negative, in the dtype of the data."""
+    ridge = as_float(ridge, name, dtype)
+    if ridge.ndim > 1 or (ridge.ndim == 1 and ridge.shape != (d,)):
+        raise ValueError(f"{name} must be a scalar or a vector of {d} entries, got shape {ridge.shape}")
+    require_finite(ridge, name)
+    if is_concrete(ridge) and bool((ridge < 0).any()):
+        raise ValueError(f"{name} must not be negative, got {float(ridge.min()):g}")
+    return ridge
+
+
+def as_symmetric(matrix: ArrayLike, name: str, d: int | None = None) -> Array:
+    """A square symmetric matrix, finite; symmetric to the square root of the precision."""
+    matrix = as_float(matrix, name)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or (d is not None and matrix.shape[0] != d):
+        wanted = "a square matrix" if d is None else f"a matrix of shape ({d}, {d})"
+        raise ValueError(f"{name} must be {wanted}, got shape {matrix.shape}")
+    require_finite(matrix, name)
+    if is_concrete(matrix):
+        values = np.asarray(matrix)
+        gap = np.abs(values - values.T).max(initial=0.0)
+        if gap > np.sqrt(np.finfo(values.dtype).eps) * np.abs(values).max(initial=0.0):
+            raise ValueError(f"{name} must be symmetric, got entries that differ from their mirror by {gap:.3g}")
+    return matrix
+
+
+def as_count(value: ArrayLike, name: str = "n", dtype: jnp.dtype | None = None) -> Array:
+    """A real positive number of samples (any shape): theory is smooth in it, so it is a float."""
+    value = as_float(value, name, dtype)
+    value = value.astype(jnp.result_type(float)) if dtype is None else value
+    require_finite(value, name)
+    if is_concrete(value) and bool((value <= 0).any()):
+        raise ValueError(f"{name} must be positive, got {float(value.min()):g}")
+    return value
+
+
+def as_rate(rate: ArrayLike, name: str = "hide_rate", dtype: jnp.dtype | None = None) -> Array:
+    """A hiding rate in [0, 1)."""
+    rate = as_float(rate, name, dtype)
+    if is_concrete(rate) and not bool(((rate >= 0) & (rate < 1)).all()):
+        raise ValueError(f"{name} must lie in [0, 1), got {rate}")
+    return rate

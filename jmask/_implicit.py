@@ -1,0 +1,86 @@
+"""Roots of a residual, and their derivative by the implicit function theorem.
+
+The iteration and the derivative live apart: ``newton`` finds a root and is never differentiated;
+``implicit`` gives any root, however found, the derivative that the equation it solves dictates,
+in forward mode, reverse mode and to any order. Nothing here knows random-matrix theory.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
+
+Residual = Callable[[Array, Any], Array]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def implicit(residual: Residual, root: Array, params: Any) -> Array:
+    """``root`` of ``residual(root, params) = 0``, with derivative ``-(d residual/d root)⁻¹ d residual/d params``.
+
+    Parameters
+    ----------
+    residual
+        A module-level function of (unknown, params); unknown is a scalar (real, or complex where the
+        residual is holomorphic) or a vector (k,), and the residual has its shape.
+    root
+        The solution, found by any means; its own derivative is ignored.
+    params
+        Pytree of everything else that the residual depends on. Nothing may be captured by closure.
+
+    Notes
+    -----
+    The tangent is evaluated at the solution of this same ruled function, so that it can be
+    differentiated again. One linearisation of the residual a derivative, whatever the iteration cost.
+    """
+    del residual, params
+    return root
+
+
+@implicit.defjvp
+def _implicit_jvp(residual: Residual, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    root, params = primals
+    root = implicit(residual, lax.stop_gradient(root), params)
+    _, residual_dot = jax.jvp(lambda p: residual(root, p), (params,), (tangents[1],))
+    if root.ndim == 0:
+        slope = jax.jvp(lambda y: residual(y, params), (root,), (jnp.ones_like(root),))[1]
+        return root, -residual_dot / slope
+    jacobian = jax.jacfwd(lambda y: residual(y, params), holomorphic=jnp.iscomplexobj(root))(root)
+    return root, -jnp.linalg.solve(jacobian, residual_dot)
+
+
+def newton(
+    residual: Residual,
+    start: Array,
+    params: Any,
+    *,
+    rtol: float | None = None,
+    max_steps: int = 100,
+) -> tuple[Array, Array, Array]:
+    """Newton's iteration for a scalar unknown: ``(root, steps, status)``, not differentiated.
+
+    Meant for a convex residual and a start on the side from which Newton is monotone: no bracket, no
+    damping. It stops when a step is below ``rtol`` times the iterate (default: 8 ulp of its dtype, which
+    a monotone quadratic iteration reaches) or no longer moves. A root that is not finite is NaN.
+    """
+    params, start = lax.stop_gradient((params, start))
+    real = jnp.finfo(start.dtype).dtype
+    rtol = 8 * float(jnp.finfo(real).eps) if rtol is None else rtol
+
+    def body(state: tuple) -> tuple:
+        y, _, steps = state
+        value, slope = jax.jvp(lambda u: residual(u, params), (y,), (jnp.ones_like(y),))
+        new = y - value / slope
+        return new, jnp.abs(new - y) <= rtol * jnp.abs(new), steps + 1
+
+    def running(state: tuple) -> Array:
+        y, done, steps = state
+        return ~done & (steps < max_steps) & jnp.isfinite(y)
+
+    root, done, steps = lax.while_loop(running, body, (start, jnp.array(False), jnp.array(0)))
+    status = jnp.where(jnp.isfinite(root), jnp.where(done, CONVERGED, MAX_STEPS), NON_FINITE)
+    return jnp.where(status == CONVERGED, root, jnp.nan), steps, status

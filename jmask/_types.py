@@ -1,0 +1,65 @@
+"""Array aliases, the status of a solve, and the base of every result."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Complex, Float, Int, PRNGKeyArray
+
+__all__ = ["Array", "ArrayLike", "Bool", "Complex", "Float", "Int", "PRNGKeyArray"]
+
+CONVERGED = 0
+MAX_STEPS = 1
+NO_SOLUTION = 2
+NON_FINITE = 3
+SINGULAR = 4
+
+STATUS_ADVICE: dict[int, str] = {
+    CONVERGED: "converged",
+    MAX_STEPS: "the iteration stopped at its step limit: raise max_steps or loosen the tolerance",
+    NO_SOLUTION: "the equations have no finite solution here (for example n = d at ridge 0): "
+    "raise the ridge, or move n away from d",
+    NON_FINITE: "an input or an intermediate value was not finite: look for NaN or inf in the data, "
+    "or a ridge far too small for this precision",
+    SINGULAR: "a matrix was singular at ridge 0 inside a traced computation, where the limit is not taken: "
+    "pass the 0 as a plain number, or use a small positive ridge",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Base of results that can fail: ``status`` is an integer array, one entry per vmap lane."""
+
+    @property
+    def converged(self) -> Bool[Array, "..."]:
+        """True where the status is ``CONVERGED``."""
+        return self.status == CONVERGED  # type: ignore[attr-defined]
+
+
+R = TypeVar("R")
+
+
+def check(result: R) -> R:
+    """Return ``result`` unchanged, or raise if any part of it did not converge.
+
+    Call it on the host, outside ``jax.jit``; inside, read ``result.converged``.
+
+    Parameters
+    ----------
+    result
+        Any jmask result (or any pytree of results) with a ``status``.
+
+    Raises
+    ------
+    RuntimeError
+        With the advice for the first status that is not ``CONVERGED``.
+    """
+    status = np.asarray(jax.device_get(result.status))  # type: ignore[attr-defined]
+    failed = np.flatnonzero(status.ravel() != CONVERGED)
+    if failed.size:
+        code = int(status.ravel()[failed[0]])
+        where = f" ({failed.size} of {status.size} lanes)" if status.size > 1 else ""
+        raise RuntimeError(f"{type(result).__name__} did not converge{where}: {STATUS_ADVICE[code]}")
+    return result
