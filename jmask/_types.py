@@ -1,7 +1,7 @@
 """Array aliases, the status of a solve, and the base of every result."""
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -26,6 +26,37 @@ STATUS_ADVICE: dict[int, str] = {
     SINGULAR: "a matrix was singular at ridge 0 inside a traced computation, where the limit is not taken: "
     "pass the 0 as a plain number, or use a small positive ridge",
 }
+
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
+    """A frozen dataclass that is a pytree; fields with ``metadata={"static": True}`` are part of its structure.
+
+    JAX rebuilds it without calling ``__init__``, so that ``__post_init__`` may validate what users pass:
+    a gradient with respect to a population is a pytree of the same class, and is no valid population.
+    """
+    cls = dataclass(frozen=True)(cls)
+    data = [f.name for f in fields(cls) if not f.metadata.get("static", False)]  # type: ignore[arg-type]
+    meta = [f.name for f in fields(cls) if f.metadata.get("static", False)]  # type: ignore[arg-type]
+
+    def flatten_with_keys(node: T) -> tuple[list[tuple[Any, Any]], tuple]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in data]
+        return children, tuple(getattr(node, name) for name in meta)
+
+    def flatten(node: T) -> tuple[list[Any], tuple]:
+        return [getattr(node, name) for name in data], tuple(getattr(node, name) for name in meta)
+
+    def unflatten(static: tuple, children: Any) -> T:
+        node = object.__new__(cls)
+        for name, value in zip([*data, *meta], [*children, *static], strict=True):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 @dataclass(frozen=True)

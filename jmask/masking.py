@@ -6,23 +6,16 @@ masks that hide k, so that a ridge means the same for all of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ._checks import as_float, as_rate, is_concrete
-from ._types import Array, ArrayLike, Bool, Float
+from ._types import Array, ArrayLike, Bool, Float, pytree
 
 
-def _is_placeholder(leaf: object) -> bool:
-    """Whether a pytree leaf is a stand-in that JAX puts there (None, object()), not a value to validate."""
-    return leaf is None or type(leaf) is object
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class LeaveOneOut:
     """Hide one coordinate at a time; each is predicted from all the others.
 
@@ -34,8 +27,7 @@ class LeaveOneOut:
     """
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Bernoulli:
     """Hide every coordinate independently with probability ``hide_rate``; hidden inputs are set to zero.
 
@@ -60,13 +52,9 @@ class Bernoulli:
     hide_rate: ArrayLike
 
     def __post_init__(self) -> None:
-        if _is_placeholder(self.hide_rate) or not is_concrete(self.hide_rate):
-            return
-        if isinstance(self.hide_rate, (bool, str, jax.ShapeDtypeStruct)):
-            if isinstance(self.hide_rate, jax.ShapeDtypeStruct):
-                return
-            raise TypeError(f"hide_rate must be a number in [0, 1), got {self.hide_rate!r}")
-        as_rate(self.hide_rate)
+        rate = as_rate(self.hide_rate)
+        if rate.ndim > 1:
+            raise ValueError(f"hide_rate must be a scalar (or a vector under vmap), got shape {rate.shape}")
 
     def probability(self, dtype: jnp.dtype) -> Array:
         """The hiding rate as a scalar array of the given dtype."""
@@ -76,8 +64,7 @@ class Bernoulli:
         return rate
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Partition:
     """Hide one whole group of coordinates at a time; each group is predicted from all the others.
 
@@ -126,8 +113,7 @@ class Partition:
         return labels[:, None] == labels[None, :]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Patterns:
     """Any finite distribution of masks: pattern p hides the coordinates where ``hidden[p]`` is True.
 
@@ -158,10 +144,7 @@ class Patterns:
     probabilities: Float[Array, " m"]
 
     def __post_init__(self) -> None:
-        leaves = (self.hidden, self.probabilities)
-        if any(_is_placeholder(leaf) for leaf in leaves) or not is_concrete(leaves):
-            return
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        if not is_concrete((self.hidden, self.probabilities)):
             return
         hidden = np.asarray(self.hidden)
         if hidden.dtype != bool:
