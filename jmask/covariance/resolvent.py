@@ -1,0 +1,318 @@
+"""The resolvent R = (cΣ + diag(shift))⁻¹ of a population, by its structure.
+
+The theory needs of R only what the methods of ``Resolvent`` give. c and the shift may be complex, and
+the shift a scalar or a vector, where the structure allows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from .._types import Array, ArrayLike
+
+
+def promoted(values: Array, c: ArrayLike, shift: ArrayLike) -> tuple[Array, Array, Array]:
+    """All three in the precision of ``values``, complex if c or the shift is."""
+    is_complex = jnp.iscomplexobj(c) or jnp.iscomplexobj(shift)
+    dtype = np.promote_types(values.dtype, np.complex64) if is_complex else values.dtype
+    return values.astype(dtype), jnp.asarray(c, dtype), jnp.asarray(shift, dtype)
+
+
+class Resolvent(ABC):
+    """R = (cΣ + diag(shift))⁻¹, known through its diagonal, its squares and its products."""
+
+    diagonal: Array
+    """(d,) R_kk."""
+
+    @abstractmethod
+    def trace(self) -> Array:
+        """tr ΣR."""
+
+    @abstractmethod
+    def covariance_square(self) -> Array:
+        """(d,) diag(RΣR)."""
+
+    @abstractmethod
+    def square(self, vector: ArrayLike) -> Array:
+        """(d,) diag(R diag(vector) R) for a vector (d,), or a scalar that stands for a constant one."""
+
+    @abstractmethod
+    def apply(self, vectors: Array) -> Array:
+        """R @ vectors for vectors (d, r)."""
+
+
+class DiagonalResolvent(Resolvent):
+    """Σ diagonal: every quantity in O(d)."""
+
+    def __init__(self, variances: Array, c: Array, shift: Array) -> None:
+        self._variances, c, shift = promoted(variances, c, shift)
+        self.diagonal = 1 / (c * self._variances + shift)
+
+    def trace(self) -> Array:
+        return (self._variances * self.diagonal).sum()
+
+    def covariance_square(self) -> Array:
+        return self._variances * self.diagonal**2
+
+    def square(self, vector: ArrayLike) -> Array:
+        return self.diagonal**2 * jnp.asarray(vector, self.diagonal.dtype)
+
+    def apply(self, vectors: Array) -> Array:
+        return self.diagonal[:, None] * vectors.astype(self.diagonal.dtype)
+
+
+class IsotropicResolvent(Resolvent):
+    """Eigenvectors uniformly random (Haar), scalar shift: R concentrates; every quantity in O(d).
+
+    Entries off the diagonal have second moment (mean r² - (mean r)²)/d, which gives ``square``.
+    """
+
+    def __init__(self, eigenvalues: Array, vectors: Array | None, c: Array, shift: Array) -> None:
+        self._eigenvalues, c, shift = promoted(eigenvalues, c, shift)
+        self._vectors = vectors
+        self._r = 1 / (c * self._eigenvalues + shift)
+        self.diagonal = jnp.broadcast_to(self._r.mean(), eigenvalues.shape)
+
+    def trace(self) -> Array:
+        return (self._eigenvalues * self._r).sum()
+
+    def covariance_square(self) -> Array:
+        return jnp.broadcast_to((self._eigenvalues * self._r**2).mean(), self._r.shape)
+
+    def square(self, vector: ArrayLike) -> Array:
+        vector = jnp.broadcast_to(jnp.asarray(vector, self._r.dtype), self._r.shape)
+        mean = self._r.mean() ** 2
+        return mean * vector + ((self._r**2).mean() - mean) * vector.mean()
+
+    def apply(self, vectors: Array) -> Array:
+        if self._vectors is None:
+            raise ValueError(
+                "directions against an Isotropic population need its eigenvectors: call realise(key) first"
+            )
+        basis = self._vectors.astype(self._r.dtype)
+        return basis @ (self._r[:, None] * (basis.T @ vectors.astype(self._r.dtype)))
+
+
+class CirculantResolvent(Resolvent):
+    """Σ circulant, scalar shift: R is circulant; O(d log d)."""
+
+    def __init__(self, eigenvalues: Array, c: Array, shift: Array) -> None:
+        self._eigenvalues, c, shift = promoted(eigenvalues, c, shift)
+        self._r = 1 / (c * self._eigenvalues + shift)
+        self.diagonal = jnp.broadcast_to(self._r.mean(), eigenvalues.shape)
+
+    def trace(self) -> Array:
+        return (self._eigenvalues * self._r).sum()
+
+    def covariance_square(self) -> Array:
+        return jnp.broadcast_to((self._eigenvalues * self._r**2).mean(), self._r.shape)
+
+    def square(self, vector: ArrayLike) -> Array:
+        vector = jnp.asarray(vector, self._r.dtype)
+        if vector.ndim == 0:
+            return jnp.broadcast_to((self._r**2).mean() * vector, self._r.shape)
+        first_row = jnp.fft.ifft(self._r)
+        return self._matching(jnp.fft.ifft(jnp.fft.fft(first_row**2) * jnp.fft.fft(vector)))
+
+    def apply(self, vectors: Array) -> Array:
+        transformed = jnp.fft.fft(vectors, axis=0)
+        return self._matching(jnp.fft.ifft(self._r.astype(transformed.dtype)[:, None] * transformed, axis=0))
+
+    def _matching(self, value: Array) -> Array:
+        """Drop the zero imaginary part of a real computation."""
+        return value if jnp.iscomplexobj(self._r) else value.real
+
+
+class MatrixResolvent(Resolvent):
+    """Σ dense, any shift: one d × d inverse."""
+
+    def __init__(self, matrix: Array, c: Array, shift: Array) -> None:
+        self._matrix, self._c, shift = promoted(matrix, c, shift)
+        self._shift = jnp.broadcast_to(shift, matrix.shape[:1])
+        self._inverse = jnp.linalg.inv(self._c * self._matrix + jnp.diag(self._shift))
+        self.diagonal = jnp.diagonal(self._inverse)
+
+    def trace(self) -> Array:
+        return (self._matrix * self._inverse).sum()
+
+    def covariance_square(self) -> Array:
+        return (self.diagonal - self._inverse**2 @ self._shift) / self._c
+
+    def square(self, vector: ArrayLike) -> Array:
+        squares = self._inverse**2
+        vector = jnp.asarray(vector, squares.dtype)
+        return squares.sum(1) * vector if vector.ndim == 0 else squares @ vector
+
+    def apply(self, vectors: Array) -> Array:
+        return self._inverse @ vectors.astype(self._inverse.dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _power_diagonal(a: int, p: int, matrix: Array, eigenvalues: Array, squares: Array, c: Array, shift: Array) -> Array:
+    """diag(Σ^a R^p) for scalar shift, a in {0, 1}, from the eigenvalues and the squared eigenvectors of Σ.
+
+    The derivative in Σ is taken through R itself, never through eigenvectors, so that it holds where
+    eigenvalues coincide; derivatives in c and the shift stay O(d²).
+    """
+    del matrix
+    eigenvalues = eigenvalues.astype(c.dtype)
+    return squares.astype(c.dtype) @ (eigenvalues**a / (c * eigenvalues + shift) ** p)
+
+
+@partial(_power_diagonal.defjvp, symbolic_zeros=True)
+def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    matrix, eigenvalues, squares, c, shift = primals
+    matrix_dot, _, _, c_dot, shift_dot = tangents
+
+    def diagonal(a: int, p: int) -> Array:
+        return _power_diagonal(a, p, matrix, eigenvalues, squares, c, shift)
+
+    value = diagonal(a, p)
+    dot = jnp.zeros_like(value)
+    if not isinstance(shift_dot, SymbolicZero):
+        dot = dot - p * diagonal(a, p + 1) * shift_dot
+    if not isinstance(c_dot, SymbolicZero):
+        higher = diagonal(1, p + 1) if a == 0 else (diagonal(1, p) - shift * diagonal(1, p + 1)) / c
+        dot = dot - p * higher * c_dot
+    if not isinstance(matrix_dot, SymbolicZero):
+        d = matrix.shape[0]
+        inverse = jnp.linalg.inv(c * matrix.astype(c.dtype) + shift * jnp.eye(d, dtype=c.dtype))
+        # d diag(R^q) = -c Σ_j diag(R^j dΣ R^(q+1-j)), and ΣR^p = (R^(p-1) - shift R^p)/c.
+        change = matrix_dot.astype(inverse.dtype)
+        powers = [inverse]
+        for _ in range(p - 1):
+            powers.append(powers[-1] @ inverse)
+
+        def power_change(q: int) -> Array:
+            terms = [((powers[j] @ change) * powers[q - 1 - j].T).sum(1) for j in range(q)]
+            return sum(terms, jnp.zeros_like(value))
+
+        dot = dot - (c * power_change(p) if a == 0 else power_change(p - 1) - shift * power_change(p))
+    return value, dot
+
+
+class SpectralResolvent(Resolvent):
+    """Σ dense, scalar shift: everything from one eigendecomposition, O(d²) a value of (c, shift)."""
+
+    def __init__(self, matrix: Array, decomposition: tuple[Array, Array], c: Array, shift: Array) -> None:
+        eigenvalues, vectors = decomposition
+        _, c, shift = promoted(matrix, c, shift)
+        self._arguments = (matrix, eigenvalues, vectors**2, c, shift)
+        self.diagonal = _power_diagonal(0, 1, *self._arguments)
+
+    def trace(self) -> Array:
+        return _power_diagonal(1, 1, *self._arguments).sum()
+
+    def covariance_square(self) -> Array:
+        return _power_diagonal(1, 2, *self._arguments)
+
+    def square(self, vector: ArrayLike) -> Array:
+        if jnp.ndim(vector) == 0:
+            return _power_diagonal(0, 2, *self._arguments) * jnp.asarray(vector, self.diagonal.dtype)
+        return self._full().square(vector)
+
+    def apply(self, vectors: Array) -> Array:
+        return self._full().apply(vectors)
+
+    def _full(self) -> MatrixResolvent:
+        matrix, _, _, c, shift = self._arguments
+        return MatrixResolvent(matrix, c, shift)
+
+
+class WoodburyResolvent(Resolvent):
+    """Σ = Σ₀ + U diag(θ) Uᵀ with few columns: R = R₀ - W K Wᵀ, W = R₀U, K = (I + cΘUᵀW)⁻¹cΘ.
+
+    ``bulk`` gives the resolvent of Σ₀ at (c, shift), so that tr ΣR and diag(RΣR) are derivatives in c of
+    log det(cΣ + shift) and of diag R.
+    """
+
+    def __init__(
+        self,
+        bulk: Callable[[ArrayLike, ArrayLike], Resolvent],
+        strengths: Array,
+        directions: Array,
+        c: ArrayLike,
+        shift: ArrayLike,
+    ) -> None:
+        self._strengths, self._c, self._shift = promoted(strengths, c, shift)
+        self._at, self._directions = bulk, directions.astype(self._c.dtype)
+        self._bulk, self._w, self._k = self._factors(self._c)
+        self.diagonal = self._diagonal(self._c)
+
+    def _factors(self, c: Array) -> tuple[Resolvent, Array, Array]:
+        bulk = self._at(c, self._shift)
+        w = bulk.apply(self._directions)
+        theta = c * self._strengths
+        eye = jnp.eye(theta.shape[0], dtype=theta.dtype)
+        return bulk, w, jnp.linalg.solve(eye + theta[:, None] * (self._directions.T @ w), jnp.diag(theta))
+
+    def _diagonal(self, c: Array) -> Array:
+        bulk, w, k = self._factors(c)
+        return bulk.diagonal - ((w @ k) * w).sum(1)
+
+    def trace(self) -> Array:
+        def coupling(c: Array) -> Array:
+            gram = self._directions.T @ self._at(c, self._shift).apply(self._directions)
+            return (c * self._strengths)[:, None] * gram
+
+        value, slope = jax.jvp(coupling, (self._c,), (jnp.ones_like(self._c),))
+        eye = jnp.eye(value.shape[0], dtype=value.dtype)
+        return self._bulk.trace() + jnp.trace(jnp.linalg.solve(eye + value, slope))
+
+    def covariance_square(self) -> Array:
+        return -jax.jvp(self._diagonal, (self._c,), (jnp.ones_like(self._c),))[1]
+
+    def square(self, vector: ArrayLike) -> Array:
+        vector = jnp.asarray(vector, self._c.dtype)
+        column = jnp.broadcast_to(vector, self.diagonal.shape)[:, None] * self._w
+        wk = self._w @ self._k
+        cross = (self._bulk.apply(column) * wk).sum(1)
+        return self._bulk.square(vector) - 2 * cross + ((wk @ (self._w.T @ column)) * wk).sum(1)
+
+    def apply(self, vectors: Array) -> Array:
+        vectors = vectors.astype(self._c.dtype)
+        return self._bulk.apply(vectors) - self._w @ (self._k @ (self._w.T @ vectors))
+
+
+class DelocalisedResolvent(Resolvent):
+    """Σ = Σ₀ + few spikes along random delocalised directions: uᵀR₀u = tr R₀/d and uuᵀ = I/d, to order 1/d.
+
+    ``bulk`` gives the resolvent of Σ₀ at (c, shift).
+    """
+
+    def __init__(
+        self, bulk: Callable[[ArrayLike, ArrayLike], Resolvent], strengths: Array, c: ArrayLike, shift: ArrayLike
+    ) -> None:
+        self._at = bulk
+        self._strengths, self._c, self._shift = promoted(strengths, c, shift)
+        self.diagonal = self._diagonal(self._c, self._shift)
+
+    def _diagonal(self, c: Array, shift: Array) -> Array:
+        bulk = self._at(c, shift)
+        gain = (c * self._strengths / (1 + c * self._strengths * bulk.diagonal.mean())).sum()
+        return bulk.diagonal - gain / bulk.diagonal.shape[0] * bulk.square(1.0)
+
+    def trace(self) -> Array:
+        def coupling(c: Array) -> Array:
+            return jnp.log(1 + c * self._strengths * self._at(c, self._shift).diagonal.mean()).sum()
+
+        slope = jax.jvp(coupling, (self._c,), (jnp.ones_like(self._c),))[1]
+        return self._at(self._c, self._shift).trace() + slope
+
+    def covariance_square(self) -> Array:
+        return -jax.jvp(lambda c: self._diagonal(c, self._shift), (self._c,), (jnp.ones_like(self._c),))[1]
+
+    def square(self, vector: ArrayLike) -> Array:
+        vector = jnp.asarray(vector, self._shift.dtype)
+        if vector.ndim > self._shift.ndim:  # only a constant diagonal has a scalar shift and a vector here
+            vector = vector.mean()
+        tangent = jnp.broadcast_to(vector, self._shift.shape)
+        return -jax.jvp(lambda shift: self._diagonal(self._c, shift), (self._shift,), (tangent,))[1]
+
+    def apply(self, vectors: Array) -> Array:
+        raise ValueError("the directions of this Spiked population are not fixed: call realise(key) first")
