@@ -3,6 +3,8 @@
 Values are checked only where they are known. A traced value passes, and the result carries a status.
 """
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,3 +101,13 @@ def as_rate(rate: ArrayLike, name: str = "hide_rate", dtype: jnp.dtype | None = 
     if is_concrete(rate) and not bool(((rate >= 0) & (rate < 1)).all()):
         raise ValueError(f"{name} must lie in [0, 1), got {rate}")
     return rate
+
+
+def require_memory(size: int, what: str) -> None:
+    """Refuse before allocating what this machine's memory cannot hold."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else size
+    if size > total:
+        raise ValueError(
+            f"{what} needs {size:,} bytes ({size / 2**30:.1f} GiB) and this machine has {total / 2**30:.1f} GiB: "
+            "choose fewer columns"
+        )

@@ -169,7 +169,7 @@ class Patterns:
 
     def coordinate_weights(self, dtype: jnp.dtype) -> Float[Array, "m d"]:
         """(m, d): weight of pattern p in the mean for coordinate k; columns sum to one."""
-        weights = self.hidden * self.probabilities.astype(dtype)[:, None]
+        weights = jnp.where(self.hidden, self.probabilities.astype(dtype)[:, None], 0)
         return weights / weights.sum(0, keepdims=True)
 
 

@@ -16,9 +16,7 @@ from .masking import Bernoulli, LeaveOneOut, Patterns, Scheme, can_see, check_sc
 _PATTERN_BATCH_ELEMENTS = 2**24  # patterns are mapped in batches that hold this many (sample, coordinate) entries
 
 
-def masked_loss(
-    weights: ArrayLike, x: ArrayLike, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()
-) -> Float[Array, ""]:
+def masked_loss(weights: ArrayLike, x: ArrayLike, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -> Float[Array, ""]:
     """The objective: the sum over coordinates of the mean squared masked error, plus tr AΛAᵀ.
 
     Parameters
@@ -138,7 +136,7 @@ def sampled_errors(weights: Array, x: Array, scheme: Scheme, key: PRNGKeyArray) 
         chances = scheme.probabilities.astype(x.dtype)
         drawn = jax.random.choice(key, scheme.hidden.shape[0], (n,), p=chances / chances.sum())
         squares = jax.vmap(masked_squares, (None, 0, 0))(weights, x, scheme.hidden[drawn])
-        return squares.mean(0) * chances.sum() / (scheme.hidden * chances[:, None]).sum(0)
+        return squares.mean(0) * chances.sum() / jnp.where(scheme.hidden, chances[:, None], 0).sum(0)
     return sample_errors(weights, x, scheme)
 
 
@@ -191,5 +189,3 @@ def loss_and_gradient(
     value = variances.sum() + (weights * (curved - 2 * q * moment)).sum()
     gradient = jnp.where(can_see(scheme, moment.shape[0]), 2 * (curved - q * moment), 0)
     return value, gradient
-
-

@@ -1,0 +1,319 @@
+"""The closed-form fit: one factorisation serves all d masked regressions.
+
+With S = xᵀx/n and Q = (S + Λ)⁻¹, row k of A = I - diag(Q)⁻¹Q predicts coordinate k from the others by ridge
+regression. Partitions and Bernoulli masks reduce to the same Q; spelled-out patterns need d normal equations.
+"""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _linalg
+from ._checks import as_ridge, as_samples, is_concrete, require_finite, require_memory
+from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Float, Int, Result, pytree
+from .gram import Gram
+from .imputation import impute_rows
+from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, can_see, check_scheme
+
+_PATTERN_MEMORY = 2**28  # bytes of normal equations solved at once for ``Patterns``
+
+
+@pytree
+class Fit(Result):
+    """A fitted joint predictor.
+
+    Attributes
+    ----------
+    weights
+        (d, d) A; row k predicts coordinate k from the others.
+    precision
+        (d, d) Q = (S + Λ)⁻¹, with the penalty actually used (for ``Bernoulli`` (p/q) diag S + Λ/q²). At ridge
+        0 with S singular, where Q diverges: the projector on the null space of the data.
+    ridge
+        The penalty asked for, scalar or (d,).
+    count
+        Number of samples.
+    covariance
+        (d, d) S, kept only at ridge 0, where filling in needs it; else None.
+    status
+        ``CONVERGED``, or why the weights are NaN.
+    scheme
+        The mask scheme.
+    """
+
+    weights: Float[Array, "d d"]
+    precision: Float[Array, "d d"]
+    ridge: Float[Array, "..."]
+    count: Float[Array, ""]
+    covariance: Float[Array, "d d"] | None
+    status: Int[Array, ""]
+    scheme: Scheme
+
+    def predict(self, x: ArrayLike) -> Float[Array, "m d"]:
+        """(m, d) every coordinate predicted from the others: x Aᵀ.
+
+        Parameters
+        ----------
+        x
+            (m, d) samples, centred and scaled as the training data were.
+        """
+        x = as_samples(x, columns=self.weights.shape[0], rows=1)
+        return x @ self.weights.astype(x.dtype).T
+
+    def impute(self, x: ArrayLike, observed: ArrayLike) -> Float[Array, "m d"]:
+        """Fill hidden entries given the observed ones: x̂_M = -Q_MM⁻¹Q_MO x_O, row by row.
+
+        Parameters
+        ----------
+        x
+            (m, d) samples; where ``observed`` is False the value is ignored (NaN is welcome).
+        observed
+            (m, d) booleans. Observed entries come back untouched; a row with none comes back as zeros,
+            the mean.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree or an observed entry is not finite.
+
+        Notes
+        -----
+        The exact conditional mean of a Gaussian with precision Q. Rows with the same pattern share one solve:
+        O(|M|³) a distinct pattern (O(d³) a row when ``observed`` is traced). For ``Patterns`` Q is that of
+        the plain penalty. At ridge 0: S_MO S_OO⁺ x_O.
+        """
+        return impute_rows(self.precision, self.covariance, x, observed)
+
+    def save(self, path: str) -> None:
+        """Write the fit to ``path`` (.npz, versioned), by a temporary file that is renamed when whole."""
+        from .storage import save_fit
+
+        save_fit(self, path)
+
+    @classmethod
+    def load(cls, path: str) -> "Fit":
+        """Read a fit that ``save`` wrote."""
+        from .storage import load_fit
+
+        return load_fit(path)
+
+
+def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -> Fit:
+    """Fit the joint masked predictor in closed form.
+
+    Parameters
+    ----------
+    x
+        (n, d) samples in rows, taken as they are (not centred), or a ``Gram`` of them.
+    ridge
+        Penalty λ, or (d,) penalties, one for each input coordinate; not negative. The data term is divided
+        by n: scikit-learn's ``alpha`` is n·ridge.
+    scheme
+        ``LeaveOneOut()`` (default), ``Bernoulli(hide_rate)``, ``Partition(groups)`` or
+        ``Patterns(hidden, probabilities)``.
+
+    Returns
+    -------
+    Fit
+        ``weights`` (d, d), ``precision`` (d, d), ``predict``, ``impute``, ``save``; ``converged`` is False and
+        the weights NaN where no fit exists in this precision.
+
+    Raises
+    ------
+    ValueError
+        For data that is not finite, shapes that disagree, a negative ridge, a ridge with some zeros when S
+        is singular (the limit would depend on their ratios), or d × d matrices beyond memory.
+
+    Warns
+    -----
+    UserWarning
+        When single precision meets a condition number of S + Λ above 10⁵: expect fewer than two correct digits.
+
+    Notes
+    -----
+    O(n d² + d³); for n < d the n × n dual, O(n d²). A known ridge of 0 takes the limit λ → 0⁺ (minimum
+    norm where S is singular, decided by rank); a traced 0 on a singular S gives NaN. ``Patterns`` solves d
+    systems, O(d⁴), in batches of at most 256 MiB. Differentiable in the data, the ridge and the
+    scheme; single precision stays single (relative error about condition number × 1e-7).
+
+    References
+    ----------
+    arXiv 2601.23208; Steck (2019), whose item-item model is ``LeaveOneOut``.
+
+    Examples
+    --------
+    >>> import numpy as np, jmask as jm
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> jm.fit(x, ridge=0.1).weights.shape
+    (3, 3)
+    """
+    data = x if isinstance(x, Gram) else as_samples(x)
+    d, dtype = (data.dimension, data.sum.dtype) if isinstance(data, Gram) else (data.shape[1], data.dtype)
+    check_scheme(scheme, d)
+    if isinstance(data, Gram):
+        require_finite(data.scatter, "x")
+    ridge = as_ridge(ridge, d, dtype)
+    require_memory(4 * d * d * dtype.itemsize, f"a fit of {d} coordinates")
+    zero = is_concrete(ridge) and not bool(ridge.any())
+    result = _fit_limit(data, ridge, scheme) if zero else _fit_positive(data, ridge, scheme)
+    if is_concrete(result.weights):
+        _report(result, zero)
+    return result
+
+
+def _report(result: Fit, zero: bool) -> None:
+    """Refuse or warn of what only shows in the values."""
+    if int(result.status) == SINGULAR and result.ridge.ndim and bool((result.ridge == 0).any()):
+        raise ValueError(
+            "ridge has zeros beside positive entries and the sample covariance is singular: the limit would depend "
+            "on how the zeros are approached; make them all zero or all positive"
+        )
+    if result.precision.dtype == jnp.float32 and not zero:
+        eigenvalues = np.linalg.eigvalsh(np.asarray(result.precision, np.float64))
+        condition = eigenvalues[-1] / eigenvalues[0] if eigenvalues[0] > 0 else np.inf
+        if condition > 1e5 or int(result.status) != CONVERGED:
+            warnings.warn(
+                f"condition number {condition:.1e} is unsafe in single precision: use float64 data with "
+                "jax.config.update('jax_enable_x64', True), or a larger ridge",
+                stacklevel=3,
+            )
+
+
+def _moments(data: Array | Gram) -> tuple[Array, Array]:
+    """S and n."""
+    if isinstance(data, Gram):
+        return data.covariance, data.count
+    return _linalg.gram(data) / data.shape[0], jnp.asarray(data.shape[0], data.dtype)
+
+
+@jax.jit
+def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
+    """For ridges that are not all zero (a traced 0 included)."""
+    used, q = ridge, jnp.ones((), ridge.dtype)
+    if isinstance(scheme, Bernoulli):
+        p = scheme.probability(ridge.dtype)
+        q = 1 - p
+        variances = (data**2).mean(0) if not isinstance(data, Gram) else jnp.diagonal(data.covariance)
+        used = p / q * variances + ridge / q**2
+    precision = precision_matrix(data, used)
+    if isinstance(scheme, Patterns):
+        weights = _pattern_weights(_moments(data)[0], ridge, scheme, limit=False)
+    elif isinstance(scheme, Partition):
+        weights = _partition_weights(precision, scheme)
+    else:
+        weights = _linalg.zero_diagonal(-precision / jnp.diagonal(precision)[:, None]) / q
+    finite = jnp.isfinite(weights).all() & jnp.isfinite(precision).all()
+    status = jnp.where(finite, CONVERGED, jnp.where((ridge == 0).any(), SINGULAR, NON_FINITE))
+    count = data.count if isinstance(data, Gram) else jnp.asarray(data.shape[0], ridge.dtype)
+    return Fit(jnp.where(finite, weights, jnp.nan), precision, ridge, count, None, status, scheme)
+
+
+def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
+    """Q = (S + Λ)⁻¹, through the n × n dual when n < d; NaN where S + Λ is singular."""
+    if isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
+        return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
+    # Without a penalty on some coordinate S + Λ is singular for n < d unless the others repair it: primal, then.
+    if is_concrete(ridge) and bool((ridge == 0).any()):
+        return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
+    return _linalg.dual_inverse(data, ridge)
+
+
+@jax.jit
+def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
+    """The limit λ → 0⁺: minimum norm where S is singular."""
+    covariance, count = _moments(data)
+    used, q = covariance, jnp.ones((), ridge.dtype)
+    if isinstance(scheme, Bernoulli):
+        p = scheme.probability(ridge.dtype)
+        q = 1 - p
+        used = _linalg.add_diagonal(covariance, p / q * jnp.diagonal(covariance))
+    inverse, projector = null_projector(data, used, isinstance(scheme, Bernoulli))
+    if isinstance(scheme, Patterns):
+        weights = _pattern_weights(covariance, ridge, scheme, limit=True)
+    elif isinstance(scheme, Partition):
+        weights = _partition_limit(covariance, scheme)
+    else:
+        weights = limit_rows(inverse, projector) / q
+    singular = (jnp.diagonal(projector) > null_tolerance(projector)).any()
+    status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
+    return Fit(weights, jnp.where(singular, projector, inverse), ridge, count, covariance, status, scheme)
+
+
+def null_tolerance(projector: Array) -> float:
+    """Below this a diagonal entry of the null projector is rounding: the coordinate lies in the row space."""
+    return 100 * projector.shape[0] * float(jnp.finfo(projector.dtype).eps)
+
+
+def null_projector(data: Array | Gram, covariance: Array, plain: bool) -> tuple[Array, Array]:
+    """S⁺ and the projector on the null space of S, by the smaller of S and xxᵀ/n unless ``plain``."""
+    eye = jnp.eye(covariance.shape[0], dtype=covariance.dtype)
+    if plain or isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
+        inverse = _linalg.pseudo_inverse(covariance)
+        return inverse, eye - inverse @ covariance
+    small = _linalg.pseudo_inverse(_linalg.gram(data.T) / data.shape[0])
+    half = small @ data
+    return _linalg.gram(half) / data.shape[0], eye - data.T @ half / data.shape[0]
+
+
+def limit_rows(inverse: Array, projector: Array) -> Array:
+    """Weights at λ → 0⁺: Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not."""
+    free = jnp.diagonal(projector) > null_tolerance(projector)
+    chosen = jnp.where(free[:, None], projector, inverse)
+    return _linalg.zero_diagonal(-chosen / jnp.diagonal(chosen)[:, None])
+
+
+def _partition_weights(precision: Array, scheme: Partition) -> Array:
+    """I - blockdiag(Q_BB)⁻¹Q, groups of one size in one batch."""
+    weights = jnp.zeros_like(precision)
+    for members in groups_by_size(scheme):
+        rows = precision[members]  # (g, b, d)
+        blocks = precision[members[:, :, None], members[:, None, :]]
+        weights = weights.at[members].set(-jnp.linalg.solve(blocks, rows))
+    return jnp.where(can_see(scheme, precision.shape[0]), weights, 0)
+
+
+def groups_by_size(scheme: Partition) -> list[np.ndarray]:
+    """The groups as (g, b) index arrays, one for each group size b."""
+    members = scheme.members()
+    return [np.stack([m for m in members if m.size == size]) for size in sorted({m.size for m in members})]
+
+
+def _partition_limit(covariance: Array, scheme: Partition) -> Array:
+    """Minimum norm regression of each group on the rest: S_BO S_OO⁺."""
+    weights = jnp.zeros_like(covariance)
+    d = covariance.shape[0]
+    for members in groups_by_size(scheme):
+        rest = np.stack([np.setdiff1d(np.arange(d), group) for group in members])
+
+        def regress(index: tuple[Array, Array]) -> Array:
+            group, others = index
+            inverse = _linalg.pseudo_inverse(covariance[others[:, None], others[None, :]])
+            return covariance[group[:, None], others[None, :]] @ inverse
+
+        rows = jax.lax.map(regress, (jnp.asarray(members), jnp.asarray(rest)))
+        weights = weights.at[members[:, :, None], rest[:, None, :]].set(rows)
+    return weights
+
+
+def _pattern_weights(covariance: Array, ridge: Array, scheme: Patterns, limit: bool) -> Array:
+    """d normal equations: H_k = Σ_p w_pk (kept kept ᵀ)∘S + Λ, b_k = Σ_p w_pk kept∘S_k."""
+    d = covariance.shape[0]
+    kept = jnp.where(scheme.hidden, 0, jnp.ones((), covariance.dtype))
+    shares = scheme.coordinate_weights(covariance.dtype).T  # (d, m)
+    visible = can_see(scheme, d)
+    batch = max(1, min(d, _PATTERN_MEMORY // (d * d * covariance.dtype.itemsize)))
+
+    def solve(row: tuple[Array, Array, Array]) -> Array:
+        share, moment, sees = row
+        weighted = share[:, None] * kept
+        normal = (kept.T @ weighted) * covariance
+        target = jnp.where(sees, weighted.sum(0) * moment, 0)
+        if limit:
+            return _linalg.pseudo_inverse(normal) @ target
+        # An input that is never seen has no equation but its penalty: give it one, its weight is zero.
+        used = _linalg.add_diagonal(normal, jnp.where(sees, ridge, jnp.maximum(ridge, 1)))
+        return jnp.where(sees, jnp.linalg.solve(used, target), 0)
+
+    return jax.lax.map(solve, (shares, covariance, visible), batch_size=batch)

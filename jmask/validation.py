@@ -1,0 +1,370 @@
+"""Errors of a fit: on the training data, on a known population, and without a test set.
+
+Every function is a mean over samples and coordinates of the squared masked error, without penalty. Leaving
+one sample out is exact and needs no refit: with Q = (S + Λ)⁻¹ and D = diag Q, the residual of coordinate k on
+sample i, predicted by the fit without sample i, is (xQ)_ik/(D_k(1 - h_ik)).
+"""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _linalg
+from ._checks import as_float, as_ridge, as_samples, as_symmetric, is_concrete
+from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from .closed_form import Fit, groups_by_size, null_projector, null_tolerance, precision_matrix
+from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
+from .objective import as_weights, moment_errors, sample_errors
+
+
+def train_error(
+    fit_or_weights: Fit | ArrayLike, x: ArrayLike, scheme: Scheme | None = None, *, per_coordinate: bool = False
+) -> Float[Array, "..."]:
+    """Mean squared masked error on samples: (1/nd) Σ_ik (x_ik - A_k·x_i)² for ``LeaveOneOut``.
+
+    Parameters
+    ----------
+    fit_or_weights
+        A ``Fit`` (or anything with ``weights``), or weights (d, d).
+    x
+        (n, d) samples; new ones give the error on a test set.
+    scheme
+        Masks to average over; None: the fit's own, ``LeaveOneOut()`` for bare weights.
+    per_coordinate
+        True: (d,), one error a coordinate, instead of their mean.
+
+    Examples
+    --------
+    >>> import numpy as np, jmask as jm
+    >>> x = np.array([[1.0, 1.0], [-1.0, -1.0]])
+    >>> float(jm.train_error(np.zeros((2, 2)), x))
+    1.0
+    """
+    x = as_samples(x, rows=1)
+    weights, scheme = _weights_and_scheme(fit_or_weights, x.shape[1], x.dtype, scheme)
+    return _mean(_sample_errors(weights, x, scheme), per_coordinate)
+
+
+def test_error(
+    fit_or_weights: Fit | ArrayLike, sigma: object, scheme: Scheme | None = None, *, per_coordinate: bool = False
+) -> Float[Array, "..."]:
+    """Exact population risk: (1/d) tr (I - A)Σ(I - A)ᵀ for ``LeaveOneOut``, the mean over masks for the others.
+
+    Parameters
+    ----------
+    fit_or_weights
+        A ``Fit`` (or anything with ``weights``), or weights (d, d).
+    sigma
+        The population covariance: a matrix (d, d), or a population with ``matrix()``.
+    scheme
+        Masks to average over; None: the fit's own, ``LeaveOneOut()`` for bare weights.
+    per_coordinate
+        True: (d,), one error a coordinate, instead of their mean.
+
+    Examples
+    --------
+    >>> import numpy as np, jmask as jm
+    >>> float(jm.test_error(np.zeros((2, 2)), np.eye(2)))
+    1.0
+    """
+    matrix = as_symmetric(sigma.matrix() if hasattr(sigma, "matrix") else cast(Array, sigma), "sigma")
+    weights, scheme = _weights_and_scheme(fit_or_weights, matrix.shape[0], matrix.dtype, scheme)
+    return _mean(_moment_errors(weights, matrix, scheme), per_coordinate)
+
+
+test_error.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says to pytest
+
+_sample_errors = jax.jit(sample_errors)
+_moment_errors = jax.jit(moment_errors)
+
+
+def _weights_and_scheme(
+    fit_or_weights: Fit | ArrayLike, d: int, dtype: jnp.dtype, scheme: Scheme | None
+) -> tuple[Array, Scheme]:
+    own = getattr(fit_or_weights, "scheme", None) or LeaveOneOut()
+    scheme = own if scheme is None else scheme
+    check_scheme(scheme, d)
+    if hasattr(fit_or_weights, "weights"):
+        weights = fit_or_weights.weights  # may be NaN where the fit did not converge, and so is the error
+        if weights.shape != (d, d):
+            raise ValueError(f"the fit has {weights.shape[0]} coordinates and the data {d}")
+        return weights.astype(dtype), scheme
+    return as_weights(cast(ArrayLike, fit_or_weights), d, dtype), scheme
+
+
+def _mean(errors: Array, per_coordinate: bool) -> Array:
+    return errors if per_coordinate else errors.mean()
+
+
+def leave_one_out_error(
+    x: ArrayLike,
+    ridge: ArrayLike,
+    scheme: Scheme = LeaveOneOut(),
+    *,
+    per_coordinate: bool = False,
+    centred: bool = False,
+) -> Float[Array, "..."]:
+    """Error of every sample under the fit without it, in closed form: no test set, no refit.
+
+    Parameters
+    ----------
+    x
+        (n, d) samples.
+    ridge
+        Scalar or (d,); the fit without a sample keeps the penalty nλ.
+    scheme
+        ``LeaveOneOut``, ``Partition`` (both exact) or ``Bernoulli`` (its share of the penalty that holds diag
+        S kept at its full-sample value, a difference of order 1/n).
+    per_coordinate
+        True: (d,), one error a coordinate, instead of their mean.
+    centred
+        True: the mean of x is removed, and re-estimated without each sample (leverages gain 1/n).
+
+    Raises
+    ------
+    ValueError
+        For bad data or ridge, and for ``Patterns``, where leaving a sample out changes d different matrices:
+        refit on folds instead.
+
+    Notes
+    -----
+    O(n d² + d³). Differentiable in x, the ridges and the hiding rate. A known ridge of 0 takes its limit.
+
+    Examples
+    --------
+    >>> import numpy as np, jmask as jm
+    >>> x = np.random.default_rng(0).normal(size=(40, 5))
+    >>> bool(jm.leave_one_out_error(x, 0.5) > jm.train_error(jm.fit(x, 0.5), x))
+    True
+    """
+    x = as_samples(x)
+    check_scheme(scheme, x.shape[1])
+    if isinstance(scheme, Patterns):
+        raise ValueError(
+            "scheme: Patterns has no closed form for leaving one sample out; use LeaveOneOut, Partition or "
+            "Bernoulli, or refit on folds with jmask.fit and jmask.train_error"
+        )
+    ridge = as_ridge(ridge, x.shape[1], x.dtype)
+    zero = is_concrete(ridge) and not bool(ridge.any())
+    return _mean(_leave_one_out(x, ridge, scheme, zero, centred), per_coordinate)
+
+
+def _leave_one_out_impl(x: Array, ridge: Array, scheme: Scheme, zero: bool, centred: bool) -> Float[Array, " d"]:
+    n = x.shape[0]
+    extra = 1 / n if centred else 0.0
+    x = x - x.mean(0, keepdims=True) if centred else x
+    if isinstance(scheme, Bernoulli):
+        return _left_out_bernoulli(x, ridge, scheme, extra)
+    if isinstance(scheme, Partition):
+        return _left_out_partition(x, ridge, scheme, extra, zero)
+    if zero:
+        return (_left_out_limit(x, extra) ** 2).mean(0)
+    q = precision_matrix(x, ridge)
+    xq = x @ q
+    return (_left_out_residual(xq, jnp.diagonal(q), (xq * x).sum(1) / n + extra) ** 2).mean(0)
+
+
+_leave_one_out = jax.jit(_leave_one_out_impl, static_argnames=("zero", "centred"))
+
+
+def _left_out_residual(xq: Array, diagonal: Array, leverage: Array) -> Array:
+    """(n, d) (xQ)_ik/(D_k(1 - h_ik)), h_ik = leverage_i - (xQ)_ik²/(n D_k), with D_k multiplied through."""
+    n = xq.shape[0]
+    return xq / (diagonal[None, :] * (1 - leverage)[:, None] + xq**2 / n)
+
+
+def _left_out_limit(x: Array, extra: float) -> Array:
+    """(n, d) residuals at λ → 0⁺, where the formula is 0/0 once S is singular.
+
+    With K = xxᵀ/n, N the projector on its null space (repeated or dependent rows) and Π that of S:
+    (K + λ)⁻¹ = N/λ + K⁺, so 1 - h and D_k each keep their leading order in λ.
+    """
+    n, d = x.shape
+    covariance = _linalg.gram(x) / n
+    inverse, projector = null_projector(x, covariance, plain=False)
+    null = jnp.diagonal(projector)
+    free = null > null_tolerance(projector)
+    if n >= d:
+        xq = x @ inverse
+        slack = 1 - (xq * x).sum(1) / n
+        dual = None
+    else:
+        dual = _linalg.pseudo_inverse(_linalg.gram(x.T) / n)
+        xq = dual @ x
+        slack = 1 - jnp.einsum("ij,ji->i", dual, _linalg.gram(x.T)) / n
+    # slack_i = N_ii: positive where the other rows do not determine sample i within its own span.
+    determined = slack <= 100 * max(n, d) * jnp.finfo(x.dtype).eps
+    slack = jnp.where(determined, 0, slack) - extra
+    second = jnp.diagonal(dual) if dual is not None else ((x @ inverse) ** 2).sum(1) / n
+    plain = xq / (jnp.diagonal(inverse)[None, :] * slack[:, None] + xq**2 / n)
+    if extra:
+        # The mean of the rows is a null direction of every centred sample: leaving it out leaves N - 11ᵀ/n.
+        interpolating = jnp.abs(slack) <= 100 * max(n, d) * jnp.finfo(x.dtype).eps
+    else:
+        interpolating = determined
+    limit = xq / (null[None, :] * second[:, None] + xq**2 / n)
+    exact = jnp.where(free[None, :], jnp.where(interpolating[:, None], limit, 0), plain)
+    return exact
+
+
+def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float, zero: bool) -> Array:
+    """(d,) exact: one leverage a group, h_iB = (xQxᵀ)_ii/n - (xQ)_iB Q_BB⁻¹ (Qxᵀ)_Bi/n."""
+    n, d = x.shape
+    if zero:
+        if n <= d:
+            raise ValueError("ridge must be positive for Partition when n <= d: pass a small one instead of 0")
+        ridge = jnp.zeros((), x.dtype)
+    q = precision_matrix(x, ridge)
+    xq = x @ q
+    leverage = (xq * x).sum(1) / n + extra
+    errors = jnp.zeros(d, x.dtype)
+    for members in groups_by_size(scheme):
+        blocks = q[members[:, :, None], members[:, None, :]]  # (g, b, b)
+        rows = jnp.moveaxis(xq[:, members], 0, 2)  # (g, b, n)
+        solved = jnp.linalg.solve(blocks, rows)
+        slack = 1 - leverage[None, :] + (rows * solved).sum(1) / n
+        errors = errors.at[members].set(((solved / slack[:, None, :]) ** 2).mean(2))
+    return errors
+
+
+def _left_out_bernoulli(x: Array, ridge: Array, scheme: Bernoulli, extra: float) -> Array:
+    """(d,) with the penalty Λ_q held: Q of the fit without sample i is Q + s g gᵀ, g = Qx_i, s = 1/(n(1 - x_i·g/n)).
+
+    The masked residual, averaged over masks, is the plain residual squared plus
+    (p/q) Σ_{j≠k} (Q_kj/D_k)² x_ij², both of the left-out fit; expanded into three n × d × d products.
+    """
+    n = x.shape[0]
+    p = scheme.probability(x.dtype)
+    ratio = p / (1 - p)
+    q = precision_matrix(x, ratio * (x**2).mean(0) + ridge / (1 - p) ** 2)
+    g, squares, diagonal = x @ q, x**2, jnp.diagonal(q)
+    leverage = (g * x).sum(1) / n + extra
+    scale = (1 / (n * (1 - leverage)))[:, None]
+    left_diagonal = diagonal[None, :] + scale * g**2
+    spread = squares @ (q**2) + 2 * scale * g * ((g * squares) @ q)
+    spread = spread + (scale * g) ** 2 * (g**2 * squares).sum(1, keepdims=True) - squares * left_diagonal**2
+    residual = _left_out_residual(g, diagonal, leverage)
+    return (residual**2 + ratio * spread / left_diagonal**2).mean(0)
+
+
+@pytree
+class RidgePath(Result):
+    """Errors along a path of ridges; all of shape (m,), NaN where not known.
+
+    Attributes
+    ----------
+    ridge, train, leave_one_out, gcv
+        The ridges, and the training, leave-one-sample-out and generalised cross-validation errors.
+    best
+        The ridge of least leave-one-out error.
+    status
+        (m,) one a ridge.
+    """
+
+    ridge: Float[Array, " m"]
+    train: Float[Array, " m"]
+    leave_one_out: Float[Array, " m"]
+    gcv: Float[Array, " m"]
+    best: Float[Array, ""]
+    status: Int[Array, " m"]
+
+
+def ridge_path(x: ArrayLike, ridges: ArrayLike, *, centred: bool = False) -> RidgePath:
+    """Train, leave-one-out and generalised cross-validation error at many ridges from one decomposition.
+
+    Parameters
+    ----------
+    x
+        (n, d) samples.
+    ridges
+        (m,) scalar ridges, not negative; 0 takes the limit (its GCV is NaN where S is singular).
+    centred
+        True: the mean of x is removed, and re-estimated without each sample (leverages gain 1/n).
+
+    Returns
+    -------
+    RidgePath
+        ``.ridge .train .leave_one_out .gcv``, each (m,), and ``.best``.
+
+    Notes
+    -----
+    One eigendecomposition of the smaller of S and xxᵀ/n, then one n × min(n, d) × d product a ridge. Read
+    leave-one-out rather than GCV where rows have heavy tails: there GCV is off by factors. Differentiable in
+    the ridges; in x use ``leave_one_out_error``, which needs no eigenvectors.
+
+    Examples
+    --------
+    >>> import numpy as np, jmask as jm
+    >>> x = np.random.default_rng(0).normal(size=(40, 5))
+    >>> path = jm.ridge_path(x, np.logspace(-2, 2, 9))
+    >>> path.train.shape
+    (9,)
+    """
+    x = as_samples(x)
+    ridges = as_float(ridges, "ridges", x.dtype)
+    if ridges.ndim != 1 or ridges.shape[0] == 0:
+        raise ValueError(f"ridges must be a vector of at least one ridge, got shape {ridges.shape}")
+    if is_concrete(ridges) and (bool((ridges < 0).any()) or not bool(jnp.isfinite(ridges).all())):
+        raise ValueError("ridges must be finite and not negative")
+    errors = _path(x, ridges, centred)
+    if is_concrete(ridges):
+        for i in np.flatnonzero(np.asarray(ridges) == 0):
+            errors = _at_zero(x, errors, int(i), centred)
+    train, left_out, gcv = errors
+    finite = jnp.isfinite(train) & jnp.isfinite(left_out)
+    best = ridges[jnp.argmin(jnp.where(jnp.isfinite(left_out), left_out, jnp.inf))]
+    status = jnp.where(finite, CONVERGED, NON_FINITE)
+    return RidgePath(ridges, train, left_out, gcv, jnp.where(finite.any(), best, jnp.nan), status)
+
+
+def _at_zero(x: Array, errors: Array, i: int, centred: bool) -> Array:
+    """The row of a ridge that is exactly 0."""
+    centre = x - x.mean(0, keepdims=True) if centred else x
+    n, d = x.shape
+    inverse, projector = null_projector(centre, _linalg.gram(centre) / n, plain=False)
+    null = jnp.diagonal(projector)
+    free = null > null_tolerance(projector)
+    residual = jnp.where(free[None, :], 0, (centre @ inverse) / jnp.diagonal(inverse)[None, :])
+    train = (residual**2).mean()
+    rank = d - null.sum()
+    gcv = jnp.where(free.any(), jnp.nan, train / (1 - rank / n) ** 2)
+    left_out = _leave_one_out(x, jnp.zeros((), x.dtype), LeaveOneOut(), True, centred).mean()
+    return errors.at[:, i].set(jnp.stack([train, left_out, gcv]))
+
+
+def _path_impl(x: Array, ridges: Array, centred: bool) -> Array:
+    """(3, m) train, leave-one-out, GCV for positive ridges."""
+    n, d = x.shape
+    extra = 1 / n if centred else 0.0
+    x = x - x.mean(0, keepdims=True) if centred else x
+    if n >= d:
+        values, vectors = jnp.linalg.eigh(_linalg.gram(x) / n)
+        values = jnp.maximum(values, 0)
+        scores = x @ vectors
+    else:
+        values, left = jnp.linalg.eigh(_linalg.gram(x.T) / n)
+        floor = n * jnp.finfo(x.dtype).eps * values[-1]
+        values = jnp.maximum(values, 0)
+        inverse_root = jnp.where(values > floor, 1 / jnp.sqrt(jnp.where(values > floor, n * values, 1)), 0)
+        vectors = (x.T @ left) * inverse_root[None, :]
+        scores = left * jnp.sqrt(n * values)[None, :]
+    squares, transposed = vectors**2, vectors.T
+    outside = 1 - squares.sum(1) if n < d else jnp.zeros(d, x.dtype)
+
+    def errors(ridge: Array) -> Array:
+        shrunk = scores / (values + ridge)[None, :]
+        xq = shrunk @ transposed
+        # D from within the row space of x, and outside it 1/λ; for n >= d nothing is outside.
+        diagonal = squares @ (1 / (values + ridge)) + outside / ridge
+        leverage = (shrunk * scores).sum(1) / n + extra
+        train = ((xq / diagonal[None, :]) ** 2).mean()
+        left_out = (_left_out_residual(xq, diagonal, leverage) ** 2).mean()
+        used = (values / (values + ridge)).sum() / n + extra
+        return jnp.stack([train, left_out, train / (1 - used) ** 2])
+
+    return jax.lax.map(errors, ridges).T
+
+
+_path = jax.jit(_path_impl, static_argnames=("centred",))
