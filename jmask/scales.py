@@ -43,7 +43,7 @@ class Scales:
     """
 
     squares: Float[Array, " m"]
-    probabilities: Float[Array, " m"] | None = None
+    probabilities: Float[Array, " m"] = None  # type: ignore[assignment]  # filled in by __post_init__
 
     def __post_init__(self) -> None:
         squares = as_float(self.squares, "squares")

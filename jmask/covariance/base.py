@@ -234,7 +234,7 @@ class Dense(Covariance):
 
 def unchecked_diagonal(variances: Array) -> Diagonal:
     """A Diagonal of computed values that rounding may have made slightly negative."""
-    return jax.tree.unflatten(jax.tree.structure(Diagonal(np.ones(2))), [jnp.maximum(variances, 0)])
+    return jax.tree.unflatten(jax.tree.structure(Diagonal(jnp.ones(2))), [jnp.maximum(variances, 0)])
 
 
 def unchecked_dense(matrix: Array) -> Dense:
