@@ -5,14 +5,16 @@ regression. Partitions and Bernoulli masks reduce to the same Q; spelled-out pat
 """
 
 import warnings
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from . import _linalg
 from ._checks import as_ridge, as_samples, is_concrete, require_finite, require_memory
-from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Float, Int, Result, pytree
+from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, pytree
 from .gram import Gram
 from .imputation import impute_rows
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, can_see, check_scheme
@@ -229,38 +231,58 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
         p = scheme.probability(ridge.dtype)
         q = 1 - p
         used = _linalg.add_diagonal(covariance, p / q * jnp.diagonal(covariance))
-    inverse, projector = null_projector(data, used, isinstance(scheme, Bernoulli))
+    null = null_space(data, used, isinstance(scheme, Bernoulli))
     if isinstance(scheme, Patterns):
         weights = _pattern_weights(covariance, ridge, scheme, limit=True)
     elif isinstance(scheme, Partition):
         weights = _partition_limit(covariance, scheme)
     else:
-        weights = limit_rows(inverse, projector) / q
-    singular = (jnp.diagonal(projector) > null_tolerance(projector)).any()
+        weights = _limit_rows(null) / q
     status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
-    return Fit(weights, jnp.where(singular, projector, inverse), ridge, count, covariance, status, scheme)
+    return Fit(
+        weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, covariance, status, scheme
+    )
 
 
-def null_tolerance(projector: Array) -> float:
-    """Below this a diagonal entry of the null projector is rounding: the coordinate lies in the row space."""
-    return 100 * projector.shape[0] * float(jnp.finfo(projector.dtype).eps)
+class NullSpace(NamedTuple):
+    """S at λ → 0⁺: its pseudo-inverse, the projector on its null space, and the coordinates that meet it."""
+
+    inverse: Float[Array, "d d"]
+    projector: Float[Array, "d d"]
+    free: Bool[Array, " d"]
 
 
-def null_projector(data: Array | Gram, covariance: Array, plain: bool) -> tuple[Array, Array]:
-    """S⁺ and the projector on the null space of S, by the smaller of S and xxᵀ/n unless ``plain``."""
-    eye = jnp.eye(covariance.shape[0], dtype=covariance.dtype)
+def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
+    """From the smaller of S and xxᵀ/n, unless ``plain``: then from the given matrix.
+
+    The value of the projector comes from an orthonormal basis (exact to rounding, and exactly zero when
+    nothing is null); its derivative from I - S⁺S, which needs no eigenvectors.
+    """
+    d, eps = covariance.shape[0], jnp.finfo(covariance.dtype).eps
+    eye = jnp.eye(d, dtype=covariance.dtype)
     if plain or isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
         inverse = _linalg.pseudo_inverse(covariance)
-        return inverse, eye - inverse @ covariance
-    small = _linalg.pseudo_inverse(_linalg.gram(data.T) / data.shape[0])
-    half = small @ data
-    return _linalg.gram(half) / data.shape[0], eye - data.T @ half / data.shape[0]
+        smooth = eye - inverse @ covariance
+        values, vectors = jnp.linalg.eigh(lax.stop_gradient(covariance))
+        basis = jnp.where((values <= d * eps * values[-1])[None, :], vectors, 0)
+        exact = basis @ basis.T
+    else:
+        n = data.shape[0]
+        dual = _linalg.gram(data.T) / n
+        half = _linalg.pseudo_inverse(dual) @ data
+        inverse = _linalg.gram(half) / n
+        smooth = eye - data.T @ half / n
+        values, left = jnp.linalg.eigh(lax.stop_gradient(dual))
+        basis = jnp.linalg.qr(lax.stop_gradient(data.T) @ left[:, ::-1])[0]
+        basis = jnp.where((values > n * eps * values[-1])[None, ::-1], basis, 0)
+        exact = eye - basis @ basis.T
+    projector = exact + (smooth - lax.stop_gradient(smooth))
+    return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps)
 
 
-def limit_rows(inverse: Array, projector: Array) -> Array:
+def _limit_rows(null: NullSpace) -> Array:
     """Weights at λ → 0⁺: Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not."""
-    free = jnp.diagonal(projector) > null_tolerance(projector)
-    chosen = jnp.where(free[:, None], projector, inverse)
+    chosen = jnp.where(null.free[:, None], null.projector, null.inverse)
     return _linalg.zero_diagonal(-chosen / jnp.diagonal(chosen)[:, None])
 
 

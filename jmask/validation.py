@@ -14,7 +14,7 @@ import numpy as np
 from . import _linalg
 from ._checks import as_float, as_ridge, as_samples, as_symmetric, is_concrete
 from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
-from .closed_form import Fit, groups_by_size, null_projector, null_tolerance, precision_matrix
+from .closed_form import Fit, groups_by_size, null_space, precision_matrix
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
 
@@ -161,18 +161,36 @@ def _leave_one_out_impl(x: Array, ridge: Array, scheme: Scheme, zero: bool, cent
         return _left_out_partition(x, ridge, scheme, extra, zero)
     if zero:
         return (_left_out_limit(x, extra) ** 2).mean(0)
-    q = precision_matrix(x, ridge)
-    xq = x @ q
-    return (_left_out_residual(xq, jnp.diagonal(q), (xq * x).sum(1) / n + extra) ** 2).mean(0)
+    xq, diagonal, slack = _left_out_parts(x, ridge, centred)
+    return (_left_out_residual(xq, diagonal, slack) ** 2).mean(0)
 
 
 _leave_one_out = jax.jit(_leave_one_out_impl, static_argnames=("zero", "centred"))
 
 
-def _left_out_residual(xq: Array, diagonal: Array, leverage: Array) -> Array:
-    """(n, d) (xQ)_ik/(D_k(1 - h_ik)), h_ik = leverage_i - (xQ)_ik²/(n D_k), with D_k multiplied through."""
-    n = xq.shape[0]
-    return xq / (diagonal[None, :] * (1 - leverage)[:, None] + xq**2 / n)
+def _left_out_parts(x: Array, ridge: Array, centred: bool) -> tuple[Array, Array, Array]:
+    """xQ (n, d), D (d,) and the slack 1 - (xQxᵀ)_ii/n (less 1/n if centred), (n,).
+
+    Where the rows can interpolate (n <= d + 1) the slack vanishes with the ridge: it is then read off the
+    dual (I + xΛ⁻¹xᵀ/n)⁻¹, from which centring has removed the direction of the mean, so that no digits cancel.
+    """
+    n, d = x.shape
+    if n > d + 1:
+        q = precision_matrix(x, ridge)
+        xq = x @ q
+        return xq, jnp.diagonal(q), 1 - (xq * x).sum(1) / n - (1 / n if centred else 0)
+    scaled = x / jnp.broadcast_to(ridge, (d,))[None, :]
+    small = _linalg.add_diagonal(x @ scaled.T / n, jnp.ones((), x.dtype))
+    shift = jnp.trace(small) / n if centred else jnp.zeros((), x.dtype)
+    dual = _linalg.inverse(small + shift / n)
+    slack = jnp.diagonal(dual) - (1 / (n * (1 + shift)) if centred else 0)
+    xq = dual @ scaled
+    return xq, (1 - (x * xq).sum(0) / n) / ridge, slack
+
+
+def _left_out_residual(xq: Array, diagonal: Array, slack: Array) -> Array:
+    """(n, d) (xQ)_ik/(D_k(1 - h_ik)) with 1 - h_ik = slack_i + (xQ)_ik²/(n D_k), D_k multiplied through."""
+    return xq / (diagonal[None, :] * slack[:, None] + xq**2 / xq.shape[0])
 
 
 def _left_out_limit(x: Array, extra: float) -> Array:
@@ -182,31 +200,20 @@ def _left_out_limit(x: Array, extra: float) -> Array:
     (K + λ)⁻¹ = N/λ + K⁺, so 1 - h and D_k each keep their leading order in λ.
     """
     n, d = x.shape
-    covariance = _linalg.gram(x) / n
-    inverse, projector = null_projector(x, covariance, plain=False)
-    null = jnp.diagonal(projector)
-    free = null > null_tolerance(projector)
+    tiny = 100 * max(n, d) * jnp.finfo(x.dtype).eps
+    null = null_space(x, _linalg.gram(x) / n, plain=False)
     if n >= d:
-        xq = x @ inverse
-        slack = 1 - (xq * x).sum(1) / n
-        dual = None
+        xq = x @ null.inverse
+        slack, second = 1 - (xq * x).sum(1) / n, (xq**2).sum(1) / n
     else:
-        dual = _linalg.pseudo_inverse(_linalg.gram(x.T) / n)
-        xq = dual @ x
-        slack = 1 - jnp.einsum("ij,ji->i", dual, _linalg.gram(x.T)) / n
-    # slack_i = N_ii: positive where the other rows do not determine sample i within its own span.
-    determined = slack <= 100 * max(n, d) * jnp.finfo(x.dtype).eps
-    slack = jnp.where(determined, 0, slack) - extra
-    second = jnp.diagonal(dual) if dual is not None else ((x @ inverse) ** 2).sum(1) / n
-    plain = xq / (jnp.diagonal(inverse)[None, :] * slack[:, None] + xq**2 / n)
-    if extra:
-        # The mean of the rows is a null direction of every centred sample: leaving it out leaves N - 11ᵀ/n.
-        interpolating = jnp.abs(slack) <= 100 * max(n, d) * jnp.finfo(x.dtype).eps
-    else:
-        interpolating = determined
-    limit = xq / (null[None, :] * second[:, None] + xq**2 / n)
-    exact = jnp.where(free[None, :], jnp.where(interpolating[:, None], limit, 0), plain)
-    return exact
+        small = _linalg.gram(x.T) / n
+        dual = _linalg.pseudo_inverse(small)
+        xq, slack, second = dual @ x, 1 - (dual * small).sum(1), jnp.diagonal(dual)
+    # slack_i = N_ii; centring leaves 1/n in it, which the re-estimated mean takes back.
+    slack = jnp.where(jnp.abs(slack - extra) <= tiny, 0, slack - extra)
+    determined = jnp.diagonal(null.projector)[None, :] * second[:, None] + xq**2 / n
+    undetermined = _left_out_residual(xq, jnp.diagonal(null.inverse), slack)
+    return jnp.where(null.free[None, :], jnp.where((slack == 0)[:, None], xq / determined, 0), undetermined)
 
 
 def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float, zero: bool) -> Array:
@@ -245,7 +252,7 @@ def _left_out_bernoulli(x: Array, ridge: Array, scheme: Bernoulli, extra: float)
     left_diagonal = diagonal[None, :] + scale * g**2
     spread = squares @ (q**2) + 2 * scale * g * ((g * squares) @ q)
     spread = spread + (scale * g) ** 2 * (g**2 * squares).sum(1, keepdims=True) - squares * left_diagonal**2
-    residual = _left_out_residual(g, diagonal, leverage)
+    residual = _left_out_residual(g, diagonal, 1 - leverage)
     return (residual**2 + ratio * spread / left_diagonal**2).mean(0)
 
 
@@ -323,13 +330,11 @@ def _at_zero(x: Array, errors: Array, i: int, centred: bool) -> Array:
     """The row of a ridge that is exactly 0."""
     centre = x - x.mean(0, keepdims=True) if centred else x
     n, d = x.shape
-    inverse, projector = null_projector(centre, _linalg.gram(centre) / n, plain=False)
-    null = jnp.diagonal(projector)
-    free = null > null_tolerance(projector)
-    residual = jnp.where(free[None, :], 0, (centre @ inverse) / jnp.diagonal(inverse)[None, :])
-    train = (residual**2).mean()
-    rank = d - null.sum()
-    gcv = jnp.where(free.any(), jnp.nan, train / (1 - rank / n) ** 2)
+    null = null_space(centre, _linalg.gram(centre) / n, plain=False)
+    residual = (centre @ null.inverse) / jnp.diagonal(null.inverse)[None, :]
+    train = (jnp.where(null.free[None, :], 0, residual) ** 2).mean()
+    used = d / n + (1 / n if centred else 0)
+    gcv = jnp.where(null.free.any() | (used >= 1), jnp.nan, train / (1 - used) ** 2)
     left_out = _leave_one_out(x, jnp.zeros((), x.dtype), LeaveOneOut(), True, centred).mean()
     return errors.at[:, i].set(jnp.stack([train, left_out, gcv]))
 
@@ -339,32 +344,44 @@ def _path_impl(x: Array, ridges: Array, centred: bool) -> Array:
     n, d = x.shape
     extra = 1 / n if centred else 0.0
     x = x - x.mean(0, keepdims=True) if centred else x
-    if n >= d:
-        values, vectors = jnp.linalg.eigh(_linalg.gram(x) / n)
-        values = jnp.maximum(values, 0)
-        scores = x @ vectors
-    else:
-        values, left = jnp.linalg.eigh(_linalg.gram(x.T) / n)
-        floor = n * jnp.finfo(x.dtype).eps * values[-1]
-        values = jnp.maximum(values, 0)
-        inverse_root = jnp.where(values > floor, 1 / jnp.sqrt(jnp.where(values > floor, n * values, 1)), 0)
-        vectors = (x.T @ left) * inverse_root[None, :]
-        scores = left * jnp.sqrt(n * values)[None, :]
+    values, vectors, scores, left = _principal_axes(x, centred)
     squares, transposed = vectors**2, vectors.T
-    outside = 1 - squares.sum(1) if n < d else jnp.zeros(d, x.dtype)
+    outside = 1 - squares.sum(1)
+    outside = jnp.where(outside > 100 * d * jnp.finfo(x.dtype).eps, outside, 0)
 
     def errors(ridge: Array) -> Array:
         shrunk = scores / (values + ridge)[None, :]
         xq = shrunk @ transposed
-        # D from within the row space of x, and outside it 1/λ; for n >= d nothing is outside.
         diagonal = squares @ (1 / (values + ridge)) + outside / ridge
-        leverage = (shrunk * scores).sum(1) / n + extra
+        if left is None:
+            slack = 1 - (shrunk * scores).sum(1) / n - extra
+        else:
+            slack = left**2 @ (ridge / (values + ridge))
         train = ((xq / diagonal[None, :]) ** 2).mean()
-        left_out = (_left_out_residual(xq, diagonal, leverage) ** 2).mean()
+        left_out = (_left_out_residual(xq, diagonal, slack) ** 2).mean()
         used = (values / (values + ridge)).sum() / n + extra
         return jnp.stack([train, left_out, train / (1 - used) ** 2])
 
     return jax.lax.map(errors, ridges).T
+
+
+def _principal_axes(x: Array, centred: bool) -> tuple[Array, Array, Array, Array | None]:
+    """Eigenvalues s of S (r,), its axes (d, r), scores on them (n, r), and for n <= d + 1 the left vectors (n, r)."""
+    n, d = x.shape
+    if n > d + 1:
+        values, vectors = jnp.linalg.eigh(_linalg.gram(x) / n)
+        return jnp.maximum(values, 0), vectors, x @ vectors, None
+    small = _linalg.gram(x.T) / n
+    if centred:  # lift the direction of the mean above all others, and drop it
+        values, left = jnp.linalg.eigh(small + 2 * jnp.trace(small) / n)
+        values, left = values[:-1], left[:, :-1]
+    else:
+        values, left = jnp.linalg.eigh(small)
+    kept = values > n * jnp.finfo(x.dtype).eps * values[-1]
+    root = jnp.sqrt(jnp.where(kept, n * values, 1))
+    vectors = jnp.where(kept[None, :], (x.T @ left) / root[None, :], 0)
+    values = jnp.where(kept, values, 0)
+    return values, vectors, left * jnp.where(kept, root, 0)[None, :], left
 
 
 _path = jax.jit(_path_impl, static_argnames=("centred",))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 from sklearn.linear_model import Ridge
 
 import jmask as jm
@@ -95,7 +96,7 @@ def test_ridge_zero_is_the_limit(n, d, name):
     x, scheme = data(n, d), schemes(d)[name]
     limit = jm.fit(x, 0.0, scheme)
     assert bool(limit.converged)
-    gaps = [np.abs(limit.weights - jm.fit(x, ridge, scheme).weights).max() for ridge in (1e-4, 1e-6)]
+    gaps = [np.abs(limit.weights - jm.fit(x, ridge, scheme).weights).max() for ridge in (1e-6, 1e-8)]
     assert gaps[1] < 0.05 * gaps[0] + 1e-7
     assert gaps[1] < 1e-3
     np.testing.assert_allclose(jm.fit(jm.Gram.from_samples(x), 0.0, scheme).weights, limit.weights, rtol=0, atol=1e-7)
@@ -212,15 +213,15 @@ def test_gradients_agree_with_finite_differences(n, d, name):
         return (jm.fit(x, ridge, scheme).weights ** 2 * jnp.arange(1.0, d * d + 1).reshape(d, d)).sum()
 
     for ridge in (jnp.asarray(0.3), jnp.linspace(0.2, 1.0, d)):
-        jax.test_util.check_grads(lambda x, r: value(x, r, scheme), (jnp.asarray(x), ridge), 1, rtol=1e-5, eps=1e-6)
+        check_grads(lambda x, r: value(x, r, scheme), (jnp.asarray(x), ridge), 1, rtol=1e-5, eps=1e-6)
     if name == "bernoulli":
-        jax.test_util.check_grads(lambda p: value(x, 0.3, jm.Bernoulli(p)), (jnp.asarray(0.3),), 2, rtol=1e-4)
+        check_grads(lambda p: value(x, 0.3, jm.Bernoulli(p)), (jnp.asarray(0.3),), 2, rtol=1e-4)
 
 
 def test_gradient_at_ridge_zero():
     for n, d in ((12, 5), (4, 6)):
         f = lambda x: (jm.fit(x, 0.0).weights ** 2).sum()  # noqa: E731
-        jax.test_util.check_grads(f, (jnp.asarray(data(n, d)),), 1, rtol=1e-4, eps=1e-6)
+        check_grads(f, (jnp.asarray(data(n, d)),), 1, rtol=1e-4, eps=1e-6)
 
 
 def test_vmap_over_ridges_and_seeds_equals_a_loop():
@@ -248,7 +249,7 @@ def test_second_call_does_not_compile_again():
 def test_single_precision_stays_single():
     x = data(60, 8)
     single = jm.fit(x.astype(np.float32), 0.5)
-    assert {leaf.dtype for leaf in jax.tree.leaves(single)} <= {jnp.dtype("float32"), jnp.dtype("int64"), jnp.dtype("int32")}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(single)} <= {"float32", "int64", "int32"}
     np.testing.assert_allclose(single.weights, jm.fit(x, 0.5).weights, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from sklearn.linear_model import RidgeCV
 
 import jmask as jm
@@ -128,10 +129,10 @@ def test_gradients_agree_with_finite_differences(n, d, name):
     x, scheme = jnp.asarray(data(n, d)), schemes(d)[name]
     for ridge in (jnp.asarray(0.3), jnp.linspace(0.2, 1.0, d)):
         f = lambda x, r: jm.leave_one_out_error(x, r, scheme)  # noqa: E731
-        jax.test_util.check_grads(f, (x, ridge), 1, rtol=1e-5, eps=1e-6)
+        check_grads(f, (x, ridge), 1, rtol=1e-5, eps=1e-6)
     if name == "bernoulli":
         f = lambda p: jm.leave_one_out_error(x, 0.3, jm.Bernoulli(p))  # noqa: E731
-        jax.test_util.check_grads(f, (jnp.asarray(0.3),), 2, rtol=1e-4)
+        check_grads(f, (jnp.asarray(0.3),), 2, rtol=1e-4)
 
 
 def test_errors_near_the_population_risk():
