@@ -33,6 +33,11 @@ def as_float(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> Arr
     return jnp.asarray(value, dtype=jax.dtypes.canonicalize_dtype(dtype))
 
 
+def all_zero(value: Array) -> bool:
+    """Whether every entry is known, and 0."""
+    return is_concrete(value) and not np.asarray(value).any()
+
+
 def require_finite(value: Array, name: str) -> None:
     """Refuse a concrete array that holds NaN or infinity, and say where."""
     if not is_concrete(value):
@@ -44,6 +49,13 @@ def require_finite(value: Array, name: str) -> None:
             f"{name} must be finite, got {np.asarray(value)[where]} at index {where} "
             f"({int((~finite).sum())} such entries)"
         )
+
+
+def require_not_negative(value: Array, name: str) -> None:
+    """Refuse a concrete array that holds anything but finite numbers from 0 upwards."""
+    require_finite(value, name)
+    if is_concrete(value) and (least := np.asarray(value).min(initial=0)) < 0:
+        raise ValueError(f"{name} must not be negative, got {least:g}")
 
 
 def as_samples(x: ArrayLike, name: str = "x", columns: int | None = None, rows: int = 2) -> Array:
@@ -64,9 +76,7 @@ def as_ridge(ridge: ArrayLike, d: int, dtype: jnp.dtype, name: str = "ridge") ->
     ridge = as_float(ridge, name, dtype)
     if ridge.ndim > 1 or (ridge.ndim == 1 and ridge.shape != (d,)):
         raise ValueError(f"{name} must be a scalar or a vector of {d} entries, got shape {ridge.shape}")
-    require_finite(ridge, name)
-    if is_concrete(ridge) and bool((ridge < 0).any()):
-        raise ValueError(f"{name} must not be negative, got {float(ridge.min()):g}")
+    require_not_negative(ridge, name)
     return ridge
 
 
@@ -90,15 +100,15 @@ def as_count(value: ArrayLike, name: str = "n", dtype: jnp.dtype | None = None) 
     value = as_float(value, name, dtype)
     value = value.astype(jnp.result_type(float)) if dtype is None else value
     require_finite(value, name)
-    if is_concrete(value) and bool((value <= 0).any()):
-        raise ValueError(f"{name} must be positive, got {float(value.min()):g}")
+    if is_concrete(value) and (least := np.asarray(value).min(initial=np.inf)) <= 0:
+        raise ValueError(f"{name} must be positive, got {least:g}")
     return value
 
 
 def as_rate(rate: ArrayLike, name: str = "hide_rate", dtype: jnp.dtype | None = None) -> Array:
     """A hiding rate in [0, 1)."""
     rate = as_float(rate, name, dtype)
-    if is_concrete(rate) and not bool(((rate >= 0) & (rate < 1)).all()):
+    if is_concrete(rate) and not ((np.asarray(rate) >= 0) & (np.asarray(rate) < 1)).all():
         raise ValueError(f"{name} must lie in [0, 1), got {rate}")
     return rate
 

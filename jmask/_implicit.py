@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._linalg import solve_small
 from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
 
 Residual = Callable[[Array, Any], Array]
@@ -50,7 +51,7 @@ def _implicit_jvp(residual: Residual, primals: tuple, tangents: tuple) -> tuple[
         slope = jax.jvp(lambda y: residual(y, params), (root,), (jnp.ones_like(root),))[1]
         return root, -residual_dot / slope
     jacobian = jax.jacfwd(lambda y: residual(y, params), holomorphic=jnp.iscomplexobj(root))(root)
-    return root, -jnp.linalg.solve(jacobian, residual_dot)
+    return root, -solve_small(jacobian, residual_dot)
 
 
 def newton(
@@ -65,22 +66,29 @@ def newton(
 
     Meant for a convex residual and a start on the side from which Newton is monotone: no bracket, no
     damping. It stops when a step is below ``rtol`` times the iterate (default: 8 ulp of its dtype, which
-    a monotone quadratic iteration reaches) or no longer moves. A root that is not finite is NaN.
+    a monotone quadratic iteration reaches), or when a real step turns back, which monotone Newton does only
+    where rounding rules (and only below √eps times the iterate does it count). A root that is not finite is NaN.
     """
     params, start = lax.stop_gradient((params, start))
-    real = jnp.finfo(start.dtype).dtype
-    rtol = 8 * float(jnp.finfo(real).eps) if rtol is None else rtol
+    eps = float(jnp.finfo(jnp.finfo(start.dtype).dtype).eps)
+    rtol = 8 * eps if rtol is None else rtol
+    real = not jnp.iscomplexobj(start)
 
     def body(state: tuple) -> tuple:
-        y, _, steps = state
+        y, last, _, steps = state
         value, slope = jax.jvp(lambda u: residual(u, params), (y,), (jnp.ones_like(y),))
-        new = y - value / slope
-        return new, jnp.abs(new - y) <= rtol * jnp.abs(new), steps + 1
+        step = value / slope
+        new, size = y - step, jnp.abs(step)
+        done = size <= rtol * jnp.abs(new)
+        if real:
+            done = done | ((step * last < 0) & (size <= eps**0.5 * jnp.abs(new)))
+        return new, step, done, steps + 1
 
     def running(state: tuple) -> Array:
-        y, done, steps = state
+        y, _, done, steps = state
         return ~done & (steps < max_steps) & jnp.isfinite(y)
 
-    root, done, steps = lax.while_loop(running, body, (start, jnp.array(False), jnp.array(0)))
+    begin = (start, jnp.zeros_like(start), jnp.array(False), jnp.array(0))
+    root, _, done, steps = lax.while_loop(running, body, begin)
     status = jnp.where(jnp.isfinite(root), jnp.where(done, CONVERGED, MAX_STEPS), NON_FINITE)
     return jnp.where(status == CONVERGED, root, jnp.nan), steps, status

@@ -15,6 +15,12 @@ MAX_STEPS = 1
 NO_SOLUTION = 2
 NON_FINITE = 3
 SINGULAR = 4
+DIVERGED = 5
+UNBOUNDED = 6
+OUT_OF_BOUNDS = 7
+FLAT = 8
+STALLED = 9
+AT_END = 10
 
 STATUS_ADVICE: dict[int, str] = {
     CONVERGED: "converged",
@@ -25,6 +31,14 @@ STATUS_ADVICE: dict[int, str] = {
     "or a ridge far too small for this precision",
     SINGULAR: "a matrix was singular at ridge 0 inside a traced computation, where the limit is not taken: "
     "pass the 0 as a plain number, or use a small positive ridge",
+    DIVERGED: "the descent diverged: lower the learning rate, or leave the optimizer out for one that fits the data",
+    UNBOUNDED: "the objective falls without end: add a penalty, or bound the argument",
+    OUT_OF_BOUNDS: "the start lies outside its bounds: move it inside, or widen them",
+    FLAT: "the objective does not change with its argument: check that it uses it",
+    STALLED: "no lower value was found along the gradient: the gradient is wrong, or rounding rules; "
+    "check the gradient, use double precision, or loosen the tolerance",
+    AT_END: "the least value lies at the end of the widest range: the best choice is that limit itself "
+    "(a ridge of 0, or no prediction at all)",
 }
 
 

@@ -107,6 +107,11 @@ class Partition:
         labels = np.asarray(self.groups)
         return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
+    def members_by_size(self) -> list[np.ndarray]:
+        """The groups as (g, b) index arrays, one for each group size b, ascending."""
+        members = self.members()
+        return [np.stack([m for m in members if m.size == size]) for size in sorted({m.size for m in members})]
+
     def same_group(self) -> np.ndarray:
         """(d, d) booleans: True where two coordinates are hidden together."""
         labels = np.asarray(self.groups)
@@ -155,7 +160,7 @@ class Patterns:
             raise ValueError(
                 f"hidden must have shape (m, d) and probabilities (m,), got {hidden.shape} and {probabilities.shape}"
             )
-        if not bool((probabilities > 0).all() & jnp.isfinite(probabilities).all()):
+        if is_concrete(probabilities) and not (np.isfinite(probabilities) & (np.asarray(probabilities) > 0)).all():
             raise ValueError("probabilities must be positive and finite: leave a pattern of weight 0 out")
         if (~hidden.any(-1)).any():
             raise ValueError(f"hidden: pattern {int(np.argwhere(~hidden.any(-1))[0][-1])} hides nothing; leave it out")

@@ -5,10 +5,12 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
+from . import _linalg
 from ._checks import as_float, as_samples, is_concrete, require_finite
 from ._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
+
+_ESTIMATE_RIDGE = 0.01  # of the mean variance
 
 
 @pytree
@@ -58,10 +60,12 @@ class Scales:
             )
         if is_concrete((squares, probabilities)):
             require_finite(squares, "squares")
-            if bool((squares < 0).any()):
-                raise ValueError(f"squares must not be negative, got {float(squares.min()):g}")
-            total, mean = float(probabilities.sum()), float(probabilities @ squares)
-            if bool((probabilities < 0).any()) or abs(total - 1) > 1e-6:
+            if np.asarray(squares).min() < 0:
+                raise ValueError(f"squares must not be negative, got {np.asarray(squares).min():g}")
+            require_finite(probabilities, "probabilities")
+            shares = np.asarray(probabilities, np.float64)  # a sum of many float32 would miss the tolerance
+            total, mean = float(shares.sum()), float(shares @ np.asarray(squares, np.float64))
+            if (shares < 0).any() or abs(total - 1) > 1e-6:
                 raise ValueError(f"probabilities must be a distribution, got a sum of {total:g}")
             if abs(mean - 1) > 1e-6:
                 raise ValueError(f"the mean of squares must be one, got {mean:g}: divide squares by {mean:g}")
@@ -70,11 +74,21 @@ class Scales:
 
     def c(self, delta: ArrayLike) -> Array:
         """E[τ²/(1 + τ²δ)], the factor of Σ in the deterministic equivalent."""
-        return (self.probabilities * self.squares / (1 + self.squares * jnp.asarray(delta)[..., None])).sum(-1)
+        probabilities, terms = self._terms(delta)
+        return terms @ probabilities
 
     def c2(self, delta: ArrayLike) -> Array:
         """E[τ⁴/(1 + τ²δ)²] = -dc/dδ."""
-        return (self.probabilities * (self.squares / (1 + self.squares * jnp.asarray(delta)[..., None])) ** 2).sum(-1)
+        probabilities, terms = self._terms(delta)
+        return terms**2 @ probabilities
+
+    def _terms(self, delta: ArrayLike) -> tuple[Array, Array]:
+        """P and τ²/(1 + τ²δ), (..., m), in the precision of an array δ, which may be complex."""
+        own = self.squares.dtype
+        dtype = np.promote_types(own, np.complex64) if isinstance(delta, complex) else getattr(delta, "dtype", own)
+        delta = jnp.asarray(delta, dtype if jnp.issubdtype(dtype, jnp.inexact) else own)
+        squares = jnp.broadcast_to(self.squares.astype(delta.dtype), (*delta.shape, self.squares.shape[0]))
+        return self.probabilities.astype(delta.dtype), squares / (1 + squares * delta[..., None])
 
     def positive_mass(self) -> Array:
         """P(τ > 0)."""
@@ -101,7 +115,7 @@ class Scales:
         if not degrees_of_freedom > 2:
             raise ValueError(f"degrees_of_freedom must exceed 2 for a covariance to exist, got {degrees_of_freedom:g}")
         shape = degrees_of_freedom / 2 - 1
-        g, w = special.roots_genlaguerre(nodes, shape - 1)
+        g, w = _gamma_nodes(shape, nodes)
         return cls._normalised(shape / g, w * g)
 
     @classmethod
@@ -109,7 +123,7 @@ class Scales:
         """τ² gamma distributed with mean one and variance 1/shape, by Gauss-Laguerre quadrature."""
         if not shape > 0:
             raise ValueError(f"shape must be positive, got {shape:g}")
-        g, w = special.roots_genlaguerre(nodes, shape - 1)
+        g, w = _gamma_nodes(shape, nodes)
         return cls._normalised(g / shape, w)
 
     @classmethod
@@ -122,8 +136,10 @@ class Scales:
     def estimate(cls, x: ArrayLike) -> "Scales":
         """The law of τ² from data (n, d) with n well above d: Mahalanobis norms, one atom a sample.
 
-        With the leverage h_i = x_iᵀ(xᵀx)⁻¹x_i = τ_i²δ/(1 + τ_i²δ), each τ_i² is h_i/(1 - h_i) up to a
-        factor that the mean of one fixes; this removes the share of x_i in its own covariance estimate.
+        With the leverage h_i = x_iᵀQx_i/n = τ_i²δ/(1 + τ_i²δ), each τ_i² is h_i/(1 - h_i) up to a factor that the
+        mean of one fixes; this removes the share of x_i in its own covariance estimate. Q has a ridge of 1% of the
+        mean variance, for which the same holds: a row that is alone in some direction of next to no variance
+        would otherwise seem to have all the scale there is.
 
         Raises
         ------
@@ -141,9 +157,23 @@ class Scales:
             raise ValueError(f"x must have more rows than columns to estimate its scales, got shape {x.shape}")
         if n < 2 * d:
             warnings.warn(f"scales estimated from n = {n} rows in d = {d} dimensions are noisy", stacklevel=2)
-        leverage = (jnp.linalg.qr(x)[0] ** 2).sum(1)
+        sample_covariance = _linalg.gram(x) / n
+        ridge = _ESTIMATE_RIDGE * jnp.trace(sample_covariance) / d
+        precision = _linalg.inverse(_linalg.add_diagonal(sample_covariance, ridge))
+        leverage = ((x @ precision) * x).sum(1) / n
         squares = leverage / (1 - leverage)
         return cls(squares / squares.mean())
+
+
+def _gamma_nodes(shape: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss-Laguerre quadrature for a gamma variable, by Golub and Welsch.
+
+    The weights sum to one and never form a gamma function, which overflows at a shape near 170.
+    """
+    k = np.arange(nodes)
+    off = np.sqrt(k[1:] * (k[1:] + shape - 1))
+    roots, vectors = np.linalg.eigh(np.diag(2 * k + shape) + np.diag(off, 1) + np.diag(off, -1))
+    return roots, vectors[0] ** 2
 
 
 def c_of(scales: Scales | None, delta: Array) -> Array:

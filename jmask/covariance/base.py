@@ -12,16 +12,37 @@ from ..scales import Scales
 from .resolvent import DiagonalResolvent, MatrixResolvent, Resolvent, SpectralResolvent
 
 
+def _gaps(eigenvalues: Array) -> tuple[Array, Array]:
+    """λ_i - λ_j, one where they coincide, and where that is."""
+    gap = eigenvalues[:, None] - eigenvalues[None, :]
+    close = jnp.abs(gap) <= 1e-6 * jnp.abs(eigenvalues).max()
+    return jnp.where(close, 1, gap), close
+
+
+@jax.custom_jvp
+def _eigenvectors(matrix: Array) -> Array:
+    """Eigenvectors in columns; their derivative, needed at order two only, is NaN where eigenvalues coincide."""
+    return jnp.linalg.eigh(matrix)[1]
+
+
+@_eigenvectors.defjvp
+def _eigenvectors_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    vectors = _eigenvectors(primals[0])
+    gap, close = _gaps(eigenvalues_of(primals[0]))
+    weight = jnp.where(jnp.eye(gap.shape[0], dtype=bool), 0, jnp.where(close, jnp.nan, -1 / gap))
+    return vectors, vectors @ (weight * (vectors.T @ tangents[0] @ vectors))
+
+
 @jax.custom_jvp
 def eigenvalues_of(matrix: Array) -> Array:
-    """Ascending eigenvalues, with a derivative that stays finite where they coincide."""
+    """Ascending eigenvalues; the first derivative is finite where they coincide, the second is NaN there."""
     return jnp.linalg.eigh(matrix)[0]
 
 
 @eigenvalues_of.defjvp
 def _eigenvalues_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    values, vectors = jax.lax.stop_gradient(jnp.linalg.eigh(primals[0]))
-    return values, ((tangents[0] @ vectors) * vectors).sum(0)
+    vectors = _eigenvectors(primals[0])
+    return eigenvalues_of(primals[0]), ((tangents[0] @ vectors) * vectors).sum(0)
 
 
 @jax.custom_jvp
@@ -33,16 +54,15 @@ def _spectral_diagonal(matrix: Array, eigenvalues: Array, values: Array, slopes:
 
 @_spectral_diagonal.defjvp
 def _spectral_diagonal_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    matrix, _, values, slopes = primals
-    eigenvalues, vectors = jax.lax.stop_gradient(jnp.linalg.eigh(matrix))
-    gap = eigenvalues[:, None] - eigenvalues[None, :]
-    close = jnp.abs(gap) <= 1e-6 * jnp.abs(eigenvalues).max()
+    matrix, eigenvalues, values, slopes = primals
+    vectors = _eigenvectors(matrix)
+    gap, close = _gaps(eigenvalues)
     mean_slope = (slopes[:, None] + slopes[None, :]) / 2
-    loewner = jnp.where(close, mean_slope, (values[:, None] - values[None, :]) / jnp.where(close, 1, gap))
+    loewner = jnp.where(close, mean_slope, (values[:, None] - values[None, :]) / gap)
     loewner = loewner - jnp.diag(jnp.diagonal(loewner))  # the diagonal is in the tangent of values
     rotated = vectors.T @ tangents[0] @ vectors
     change = ((vectors @ (loewner * rotated)) * vectors).sum(1)
-    return vectors**2 @ values, vectors**2 @ tangents[2] + change
+    return _spectral_diagonal(*primals), vectors**2 @ tangents[2] + change
 
 
 class Covariance:
@@ -68,7 +88,7 @@ class Covariance:
 
     @abstractmethod
     def eigenvalues(self) -> Float[Array, " d"]:
-        """(d,) eigenvalues of Σ; differentiable, also where they coincide."""
+        """(d,) eigenvalues of Σ, in no fixed order; differentiable, where they coincide once only."""
 
     @abstractmethod
     def spectral_diagonal(self, values: Array, slopes: Array) -> Float[Array, " d"]:
@@ -113,13 +133,13 @@ class Covariance:
 
 
 def as_spectrum(values: ArrayLike, name: str) -> Array:
-    """(d,) values that are not negative, and not all zero."""
+    """(d,) values that are not negative."""
     values = as_float(values, name)
     if values.ndim != 1 or values.shape[0] < 2:
         raise ValueError(f"{name} must be a vector of at least 2 entries, got shape {values.shape}")
     require_finite(values, name)
-    if is_concrete(values) and bool((values < 0).any()):
-        raise ValueError(f"{name} must not be negative, got {float(values.min()):g}")
+    if is_concrete(values) and np.asarray(values).min() < 0:
+        raise ValueError(f"{name} must not be negative, got {np.asarray(values).min():g}")
     return values
 
 
@@ -222,9 +242,7 @@ class Dense(Covariance):
         return SpectralResolvent(self.values, jax.lax.stop_gradient(jnp.linalg.eigh(self.values)), c, shift)
 
     def for_traces(self, shift: Array) -> tuple[Covariance, Array]:
-        root = jnp.sqrt(jnp.broadcast_to(shift, (self.dimension,)))
-        whitened = self.values / (root[:, None] * root[None, :])
-        return unchecked_diagonal(jnp.linalg.eigvalsh(whitened)), jnp.ones((), whitened.dtype)
+        return (self, shift) if shift.ndim else (unchecked_diagonal(jnp.linalg.eigvalsh(self.values)), shift)
 
     def _gaussian(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         eigenvalues, vectors = jnp.linalg.eigh(self.values)

@@ -1,10 +1,11 @@
 """Populations by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import as_float, as_samples, is_concrete
-from .._types import ArrayLike
+from .._checks import as_float, as_samples, is_concrete, require_finite
+from .._types import Array, ArrayLike
 from .base import Dense, Diagonal
 from .spiked import Spiked
 from .structured import Circulant, Isotropic
@@ -28,8 +29,8 @@ def ar1(d: int, rho: ArrayLike, circulant: bool = False) -> Dense | Circulant:
     >>> jm.covariance.ar1(3, 0.5).matrix()[0]
     Array([1.  , 0.5 , 0.25], dtype=float64)
     """
-    rho = as_float(rho, "rho")
-    if is_concrete(rho) and not bool(jnp.abs(rho) < 1):
+    rho = _as_scalar(rho, "rho")
+    if is_concrete(rho) and not abs(float(rho)) < 1:
         raise ValueError(f"rho must lie in (-1, 1), got {float(rho):g}")
     d = _as_dimension(d)
     factors = jnp.broadcast_to(rho, (d + 1,)).at[0].set(1)
@@ -49,7 +50,7 @@ def power_law(d: int, exponent: ArrayLike) -> Isotropic:
     >>> jm.covariance.power_law(3, 1.0).eigenvalues()[1]
     Array(0.5, dtype=float64)
     """
-    exponent = as_float(exponent, "exponent")
+    exponent = _as_scalar(exponent, "exponent")
     k = jnp.arange(1, _as_dimension(d) + 1, dtype=exponent.dtype)
     return Isotropic(k**-exponent)
 
@@ -63,12 +64,14 @@ def equicorrelated(d: int, correlation: ArrayLike, variance: ArrayLike = 1.0) ->
     >>> jm.covariance.equicorrelated(3, 0.5).matrix()[0]
     Array([1. , 0.5, 0.5], dtype=float64)
     """
-    correlation = as_float(correlation, "correlation")
-    if is_concrete(correlation) and not bool((correlation >= -1 / (d - 1)) & (correlation <= 1)):
+    d, correlation = _as_dimension(d), _as_scalar(correlation, "correlation")
+    if is_concrete(correlation) and not -1 / (d - 1) <= float(correlation) <= 1:
         raise ValueError(f"correlation must lie in [-1/(d - 1), 1], got {float(correlation):g}")
-    variance = as_float(variance, "variance", correlation.dtype)
-    first = jnp.zeros(_as_dimension(d), bool).at[0].set(True)
-    return Circulant(variance * jnp.where(first, 1.0, correlation))
+    variance = _as_scalar(variance, "variance", correlation.dtype)
+    if is_concrete(variance) and float(variance) < 0:
+        raise ValueError(f"variance must not be negative, got {float(variance):g}")
+    first = jnp.zeros(d, bool).at[0].set(True)
+    return Circulant(variance * jnp.where(first, 1, correlation))
 
 
 def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, noise: ArrayLike = 1.0) -> Spiked:
@@ -99,16 +102,47 @@ def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, n
     centres = as_float(centres, "centres")
     if centres.ndim != 2 or centres.shape[0] < 2:
         raise ValueError(f"centres must have shape (k, d) with at least 2 classes, got {centres.shape}")
+    require_finite(centres, "centres")
     k, d = centres.shape
     weights = jnp.full((k,), 1 / k, centres.dtype) if probabilities is None else probabilities
     weights = as_float(weights, "probabilities", centres.dtype)
-    if weights.shape != (k,) or (is_concrete(weights) and abs(float(weights.sum()) - 1) > 1e-6):
-        raise ValueError(f"probabilities must be {k} numbers that sum to one, got {weights}")
-    centred = jnp.sqrt(weights)[:, None] * (centres - (weights @ centres)[None, :])
-    _, singular, directions = jnp.linalg.svd(centred, full_matrices=False)
-    kept = min(k - 1, d)
-    bulk = Diagonal(jnp.broadcast_to(as_float(noise, "noise", centres.dtype), (d,)))
-    return Spiked(bulk, singular[:kept] ** 2, directions[:kept].T)
+    if weights.shape != (k,):
+        raise ValueError(f"probabilities must have shape ({k},), one a class, got {weights.shape}")
+    if is_concrete(weights):
+        shares = np.asarray(weights, np.float64)
+        if not ((shares >= 0).all() and abs(shares.sum() - 1) <= 1e-6):
+            raise ValueError(f"probabilities must not be negative and sum to one, got {shares}")
+    noise = as_float(noise, "noise", centres.dtype)
+    if noise.shape not in ((), (d,)):
+        raise ValueError(f"noise must be a scalar or a vector of {d} entries, got shape {noise.shape}")
+    require_finite(noise, "noise")
+    if is_concrete(noise) and np.asarray(noise).min() < 0:
+        raise ValueError(f"noise must not be negative, got {np.asarray(noise).min():g}")
+    strengths, directions = _principal(_contrasts(centres, weights))
+    return Spiked(Diagonal(jnp.broadcast_to(noise, (d,))), strengths, directions)
+
+
+def _contrasts(centres: Array, weights: Array) -> Array:
+    """(k - 1, d) rows B with BᵀB the covariance of the class means, smooth in the means and the weights."""
+    root = jnp.sqrt(weights)
+    # A reflection that sends the first unit vector to -root: its other columns are orthogonal to root.
+    reflection = jnp.eye(root.shape[0], dtype=root.dtype)[:, 1:]
+    reflection = reflection - jnp.outer(root.at[0].add(1), root[1:]) / (1 + root[0])
+    return reflection.T @ (root[:, None] * centres)
+
+
+def _principal(rows: Array) -> tuple[Array, Array]:
+    """Strengths (r,), descending, and unit directions (d, r) with Σ_j θ_j u_j u_jᵀ = BᵀB for B = rows.
+
+    The rotation to principal axes is held constant in derivatives: BᵀB does not depend on it, and the
+    derivative of singular vectors is infinite where singular values coincide.
+    """
+    turn, _, axes = jax.lax.stop_gradient(jnp.linalg.svd(rows, full_matrices=False))
+    rows = turn.T @ rows
+    strengths = (rows**2).sum(1)
+    positive = strengths > jnp.finfo(rows.dtype).eps * strengths.max()
+    units = rows / jnp.sqrt(jnp.where(positive, strengths, 1))[:, None]
+    return strengths, jnp.where(positive[:, None], units, axes).T
 
 
 def from_samples(x: ArrayLike) -> Dense:
@@ -122,6 +156,14 @@ def from_samples(x: ArrayLike) -> Dense:
     """
     x = as_samples(x)
     return Dense(x.T @ x / x.shape[0])
+
+
+def _as_scalar(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> Array:
+    value = as_float(value, name, dtype)
+    if value.ndim:
+        raise ValueError(f"{name} must be a scalar, got shape {value.shape}")
+    require_finite(value, name)
+    return value
 
 
 def _as_dimension(d: int) -> int:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from .._linalg import solve_small
 from .._types import Array, ArrayLike
 
 
@@ -120,7 +121,7 @@ class CirculantResolvent(Resolvent):
         return self._matching(jnp.fft.ifft(jnp.fft.fft(first_row**2) * jnp.fft.fft(vector)))
 
     def apply(self, vectors: Array) -> Array:
-        transformed = jnp.fft.fft(vectors, axis=0)
+        transformed = jnp.fft.fft(vectors.astype(self._r.dtype), axis=0)
         return self._matching(jnp.fft.ifft(self._r.astype(transformed.dtype)[:, None] * transformed, axis=0))
 
     def _matching(self, value: Array) -> Array:
@@ -249,7 +250,7 @@ class WoodburyResolvent(Resolvent):
         w = bulk.apply(self._directions)
         theta = c * self._strengths
         eye = jnp.eye(theta.shape[0], dtype=theta.dtype)
-        return bulk, w, jnp.linalg.solve(eye + theta[:, None] * (self._directions.T @ w), jnp.diag(theta))
+        return bulk, w, solve_small(eye + theta[:, None] * (self._directions.T @ w), jnp.diag(theta))
 
     def _diagonal(self, c: Array) -> Array:
         bulk, w, k = self._factors(c)
@@ -262,7 +263,7 @@ class WoodburyResolvent(Resolvent):
 
         value, slope = jax.jvp(coupling, (self._c,), (jnp.ones_like(self._c),))
         eye = jnp.eye(value.shape[0], dtype=value.dtype)
-        return self._bulk.trace() + jnp.trace(jnp.linalg.solve(eye + value, slope))
+        return self._bulk.trace() + jnp.trace(solve_small(eye + value, slope))
 
     def covariance_square(self) -> Array:
         return -jax.jvp(self._diagonal, (self._c,), (jnp.ones_like(self._c),))[1]

@@ -10,7 +10,7 @@ from .._checks import as_float, is_concrete, require_finite
 from .._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
 from .base import Covariance, Dense, eigenvalues_of, unchecked_dense
 from .resolvent import DelocalisedResolvent, Resolvent, WoodburyResolvent
-from .structured import random_directions
+from .structured import Isotropic, random_directions
 
 
 @pytree
@@ -50,6 +50,7 @@ class Spiked(Covariance):
         object.__setattr__(self, "strengths", strengths)
         if self.directions is not None:
             object.__setattr__(self, "directions", self._checked_directions(strengths.shape[0], dtype))
+            self._require_semidefinite()
 
     def _checked_directions(self, r: int, dtype: jnp.dtype) -> Array:
         directions = as_float(cast(Array, self.directions), "directions", dtype)
@@ -65,6 +66,19 @@ class Spiked(Covariance):
             if np.abs(norms - 1).max() > np.sqrt(np.finfo(norms.dtype).eps):
                 raise ValueError(f"directions must have unit columns, got norms {norms}: divide each by its norm")
         return directions
+
+    def _require_semidefinite(self) -> None:
+        """Refuse negative strengths that overdraw a bulk with nothing random about it."""
+        known = is_concrete((self.bulk, self.strengths, self.directions))
+        if not known or isinstance(self.bulk, Isotropic | Spiked) or not (np.asarray(self.strengths) < 0).any():
+            return
+        with jax.ensure_compile_time_eval():
+            eigenvalues = np.linalg.eigvalsh(np.asarray(self.matrix()))
+        if eigenvalues[0] < -np.sqrt(np.finfo(eigenvalues.dtype).eps) * np.abs(eigenvalues).max():
+            raise ValueError(
+                f"strengths must leave Σ positive semi-definite, got an eigenvalue of {eigenvalues[0]:.3g}: "
+                "a negative strength must exceed -1/(uᵀΣ₀⁻¹u)"
+            )
 
     @property
     def constant_diagonal(self) -> bool:  # type: ignore[override]
@@ -115,7 +129,7 @@ class Spiked(Covariance):
 
     def _gaussian(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         directions = self._require_directions()
-        if not is_concrete(self.strengths) or bool((self.strengths < 0).any()):
+        if not is_concrete(self.strengths) or (np.asarray(self.strengths) < 0).any():
             return unchecked_dense(self.matrix())._gaussian(key, n)
         bulk_key, key = jax.random.split(key)
         factors = jax.random.normal(key, (n, self.strengths.shape[0]), self.strengths.dtype)

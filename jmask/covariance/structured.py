@@ -89,6 +89,20 @@ def random_directions(key: PRNGKeyArray, d: int, r: int, dtype: jnp.dtype) -> Fl
     return q * jnp.sign(jnp.diagonal(upper))[None, :]
 
 
+def _as_basis(vectors: ArrayLike, spectrum: Array) -> Array:
+    """(d, d) orthonormal columns in the precision of the eigenvalues (d,)."""
+    vectors, d = as_float(vectors, "vectors", spectrum.dtype), spectrum.shape[0]
+    if vectors.shape != (d, d):
+        raise ValueError(f"vectors must have shape ({d}, {d}), one column an eigenvalue, got {vectors.shape}")
+    require_finite(vectors, "vectors")
+    if is_concrete(vectors):
+        columns = np.asarray(vectors)
+        gap = np.abs(columns.T @ columns - np.eye(d)).max()
+        if gap > np.sqrt(np.finfo(columns.dtype).eps):
+            raise ValueError(f"vectors must have orthonormal columns, got inner products off by {gap:.3g}")
+    return vectors
+
+
 @pytree
 class Isotropic(Covariance):
     """Given eigenvalues, uniformly random eigenvectors.
@@ -112,9 +126,10 @@ class Isotropic(Covariance):
     vectors: Float[Array, "d d"] | None = None
     constant_diagonal = True
 
-    def __init__(self, eigenvalues: ArrayLike, vectors: Array | None = None) -> None:
-        object.__setattr__(self, "spectrum", as_spectrum(eigenvalues, "eigenvalues"))
-        object.__setattr__(self, "vectors", vectors)
+    def __init__(self, eigenvalues: ArrayLike, vectors: ArrayLike | None = None) -> None:
+        spectrum = as_spectrum(eigenvalues, "eigenvalues")
+        object.__setattr__(self, "spectrum", spectrum)
+        object.__setattr__(self, "vectors", None if vectors is None else _as_basis(vectors, spectrum))
 
     @property
     def dimension(self) -> int:

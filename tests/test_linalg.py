@@ -1,0 +1,70 @@
+"""The dense kernels against NumPy at sizes on both sides of every switch, and their derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jmask import _linalg
+
+
+@pytest.mark.parametrize(("n", "d"), [(5, 3), (40, 300), (700, 520), (300, 1030)])
+def test_gram(n, d):
+    x = np.random.default_rng(0).standard_normal((n, d))
+    found = np.asarray(_linalg.gram(jnp.asarray(x)))
+    np.testing.assert_allclose(found, x.T @ x, atol=1e-11)
+    np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("d", [3, 130, 515, 1030])
+@pytest.mark.parametrize("condition", [1e2, 1e8])
+def test_inverse_is_as_accurate_as_substitution(d, condition):
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0]
+    values = np.logspace(0, -np.log10(condition), d)
+    matrix = (basis * values) @ basis.T
+    found = np.asarray(_linalg.inverse(jnp.asarray((matrix + matrix.T) / 2)))
+    expected = (basis / values) @ basis.T
+    assert np.abs(found - expected).max() < 100 * 2.2e-16 * condition * np.abs(expected).max()
+
+
+def test_inverse_of_a_singular_matrix_is_nan():
+    x = np.random.default_rng(0).standard_normal((300, 515))
+    assert bool(jnp.isnan(_linalg.inverse(jnp.asarray(x.T @ x))).all())
+
+
+@pytest.mark.parametrize("name", ["gram", "inverse"])
+def test_derivatives(name):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4)))
+    if name == "gram":
+        check_grads(_linalg.gram, (x,), 2)
+    else:
+        check_grads(lambda x: _linalg.inverse(x.T @ x + jnp.eye(4)), (x,), 2)
+
+
+def test_derivatives_of_the_large_kernels():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((40, 1030)))
+    direction = jnp.asarray(np.random.default_rng(1).standard_normal((40, 1030)))
+    value, slope = jax.jvp(lambda x: _linalg.inverse(_linalg.gram(x) + jnp.eye(1030)).sum(), (x,), (direction,))
+    f = lambda t: np.linalg.inv((x + t * direction).T @ (x + t * direction) + np.eye(1030)).sum()  # noqa: E731
+    np.testing.assert_allclose(value, f(0.0), rtol=1e-10)
+    np.testing.assert_allclose(slope, (f(1e-5) - f(-1e-5)) / 2e-5, rtol=1e-5)
+
+
+def test_batches():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 9, 5)))
+    grams = jax.vmap(_linalg.gram)(x) + jnp.eye(5)[None]
+    np.testing.assert_allclose(grams, np.einsum("bij,bik->bjk", x, x) + np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(_linalg.inverse)(grams), np.linalg.inv(grams), atol=1e-12)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 7])
+def test_small_systems(r):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((20, r, r)), rng.standard_normal((20, r, 3))
+    a[0, 0, 0] = 0.0 if r > 1 else 1.0
+    np.testing.assert_allclose(jax.vmap(_linalg.solve_small)(a, b), np.linalg.solve(a, b), atol=1e-9)
+    turned = a[1] + 1j * a[2]
+    vector = b[1, :, 0].astype(complex)
+    np.testing.assert_allclose(_linalg.solve_small(turned, vector), np.linalg.solve(turned, vector), atol=1e-9)
+    check_grads(_linalg.solve_small, (jnp.asarray(a[3]), jnp.asarray(b[3])), 2, rtol=1e-4)
