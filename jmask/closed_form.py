@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from . import _linalg
-from ._checks import as_ridge, as_samples, is_concrete, require_finite, require_memory
+from ._checks import all_zero, as_ridge, as_samples, is_concrete, require_finite, require_memory
 from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, pytree
 from .gram import Gram
 from .imputation import impute_rows
@@ -158,7 +158,7 @@ def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -
         require_finite(data.scatter, "x")
     ridge = as_ridge(ridge, d, dtype)
     require_memory(4 * d * d * dtype.itemsize, f"a fit of {d} coordinates")
-    zero = is_concrete(ridge) and not bool(ridge.any())
+    zero = all_zero(ridge)
     result = _fit_limit(data, ridge, scheme) if zero else _fit_positive(data, ridge, scheme)
     if is_concrete(result.weights):
         _report(result, zero)
@@ -217,7 +217,7 @@ def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
     if isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
         return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
     # Without a penalty on some coordinate S + Λ is singular for n < d unless the others repair it: primal, then.
-    if is_concrete(ridge) and bool((ridge == 0).any()):
+    if is_concrete(ridge) and not np.asarray(ridge).all():
         return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
     return _linalg.dual_inverse(data, ridge)
 
@@ -276,6 +276,8 @@ def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
         basis = jnp.linalg.qr(lax.stop_gradient(data.T) @ left[:, ::-1])[0]
         basis = jnp.where((values > n * eps * values[-1])[None, ::-1], basis, 0)
         exact = eye - basis @ basis.T
+    empty = jnp.diagonal(covariance) == 0  # a zero column is null by itself: no rounding mixes it with others
+    exact = jnp.where(empty[:, None] | empty[None, :], eye, exact)
     projector = exact + (smooth - lax.stop_gradient(smooth))
     return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps)
 
@@ -289,24 +291,18 @@ def _limit_rows(null: NullSpace) -> Array:
 def _partition_weights(precision: Array, scheme: Partition) -> Array:
     """I - blockdiag(Q_BB)⁻¹Q, groups of one size in one batch."""
     weights = jnp.zeros_like(precision)
-    for members in groups_by_size(scheme):
+    for members in scheme.members_by_size():
         rows = precision[members]  # (g, b, d)
         blocks = precision[members[:, :, None], members[:, None, :]]
         weights = weights.at[members].set(-jnp.linalg.solve(blocks, rows))
     return jnp.where(can_see(scheme, precision.shape[0]), weights, 0)
 
 
-def groups_by_size(scheme: Partition) -> list[np.ndarray]:
-    """The groups as (g, b) index arrays, one for each group size b."""
-    members = scheme.members()
-    return [np.stack([m for m in members if m.size == size]) for size in sorted({m.size for m in members})]
-
-
 def _partition_limit(covariance: Array, scheme: Partition) -> Array:
     """Minimum norm regression of each group on the rest: S_BO S_OO⁺."""
     weights = jnp.zeros_like(covariance)
     d = covariance.shape[0]
-    for members in groups_by_size(scheme):
+    for members in scheme.members_by_size():
         rest = np.stack([np.setdiff1d(np.arange(d), group) for group in members])
 
         def regress(index: tuple[Array, Array]) -> Array:

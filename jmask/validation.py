@@ -5,16 +5,16 @@ one sample out is exact and needs no refit: with Q = (S + Λ)⁻¹ and D = diag 
 sample i, predicted by the fit without sample i, is (xQ)_ik/(D_k(1 - h_ik)).
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from . import _linalg
-from ._checks import as_float, as_ridge, as_samples, as_symmetric, is_concrete
+from ._checks import all_zero, as_float, as_ridge, as_samples, as_symmetric, is_concrete, require_not_negative
 from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
-from .closed_form import Fit, groups_by_size, null_space, precision_matrix
+from .closed_form import Fit, null_space, precision_matrix
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
 
@@ -147,16 +147,16 @@ def leave_one_out_error(
             "Bernoulli, or refit on folds with jmask.fit and jmask.train_error"
         )
     ridge = as_ridge(ridge, x.shape[1], x.dtype)
-    zero = is_concrete(ridge) and not bool(ridge.any())
+    zero = all_zero(ridge)
     return _mean(_leave_one_out(x, ridge, scheme, zero, centred), per_coordinate)
 
 
-def _leave_one_out_impl(x: Array, ridge: Array, scheme: Scheme, zero: bool, centred: bool) -> Float[Array, " d"]:
+def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centred: bool) -> Float[Array, " d"]:
     n = x.shape[0]
     extra = 1 / n if centred else 0.0
     x = x - x.mean(0, keepdims=True) if centred else x
     if isinstance(scheme, Bernoulli):
-        return _left_out_bernoulli(x, ridge, scheme, extra)
+        return left_out_bernoulli(x, ridge, scheme, extra)
     if isinstance(scheme, Partition):
         return _left_out_partition(x, ridge, scheme, extra, zero)
     if zero:
@@ -165,7 +165,7 @@ def _leave_one_out_impl(x: Array, ridge: Array, scheme: Scheme, zero: bool, cent
     return (_left_out_residual(xq, diagonal, slack) ** 2).mean(0)
 
 
-_leave_one_out = jax.jit(_leave_one_out_impl, static_argnames=("zero", "centred"))
+_leave_one_out = jax.jit(leave_one_out_core, static_argnames=("zero", "centred"))
 
 
 def _left_out_parts(x: Array, ridge: Array, centred: bool) -> tuple[Array, Array, Array]:
@@ -227,7 +227,7 @@ def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float,
     xq = x @ q
     leverage = (xq * x).sum(1) / n + extra
     errors = jnp.zeros(d, x.dtype)
-    for members in groups_by_size(scheme):
+    for members in scheme.members_by_size():
         blocks = q[members[:, :, None], members[:, None, :]]  # (g, b, b)
         rows = jnp.moveaxis(xq[:, members], 0, 2)  # (g, b, n)
         solved = jnp.linalg.solve(blocks, rows)
@@ -236,10 +236,12 @@ def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float,
     return errors
 
 
-def _left_out_bernoulli(x: Array, ridge: Array, scheme: Bernoulli, extra: float) -> Array:
+def left_out_bernoulli(
+    x: Array, ridge: Array, scheme: Bernoulli, extra: float, test: Bernoulli | None = None
+) -> Float[Array, " d"]:
     """(d,) with the penalty Λ_q held: Q of the fit without sample i is Q + s g gᵀ, g = Qx_i, s = 1/(n(1 - x_i·g/n)).
 
-    The masked residual, averaged over masks, is the plain residual squared plus
+    Errors are under the masks of ``test``; None: those of ``scheme``. The masked residual, averaged over masks, is the plain residual squared plus
     (p/q) Σ_{j≠k} (Q_kj/D_k)² x_ij², both of the left-out fit; expanded into three n × d × d products.
     """
     n = x.shape[0]
@@ -253,6 +255,11 @@ def _left_out_bernoulli(x: Array, ridge: Array, scheme: Bernoulli, extra: float)
     spread = squares @ (q**2) + 2 * scale * g * ((g * squares) @ q)
     spread = spread + (scale * g) ** 2 * (g**2 * squares).sum(1, keepdims=True) - squares * left_diagonal**2
     residual = _left_out_residual(g, diagonal, 1 - leverage)
+    if test is not None:
+        # Weights B/q are fed inputs kept at rate q' = 1 - p': of the prediction B x they make (q'/q)B x on average.
+        p_test = test.probability(x.dtype)
+        residual = residual + (1 - (1 - p_test) / (1 - p)) * (x / (1 - extra) - residual)
+        ratio = p_test * (1 - p_test) / (1 - p) ** 2
     return (residual**2 + ratio * spread / left_diagonal**2).mean(0)
 
 
@@ -313,8 +320,7 @@ def ridge_path(x: ArrayLike, ridges: ArrayLike, *, centred: bool = False) -> Rid
     ridges = as_float(ridges, "ridges", x.dtype)
     if ridges.ndim != 1 or ridges.shape[0] == 0:
         raise ValueError(f"ridges must be a vector of at least one ridge, got shape {ridges.shape}")
-    if is_concrete(ridges) and (bool((ridges < 0).any()) or not bool(jnp.isfinite(ridges).all())):
-        raise ValueError("ridges must be finite and not negative")
+    require_not_negative(ridges, "ridges")
     errors = _path(x, ridges, centred)
     if is_concrete(ridges):
         for i in np.flatnonzero(np.asarray(ridges) == 0):
@@ -341,28 +347,46 @@ def _at_zero(x: Array, errors: Array, i: int, centred: bool) -> Array:
 
 def _path_impl(x: Array, ridges: Array, centred: bool) -> Array:
     """(3, m) train, leave-one-out, GCV for positive ridges."""
+    axes = path_axes(x, centred)
+    return jax.lax.map(lambda ridge: errors_on_axes(axes, ridge), ridges).T
+
+
+class Axes(NamedTuple):
+    """The decomposition that serves every ridge of a path."""
+
+    values: Float[Array, " r"]
+    vectors: Float[Array, "d r"]
+    scores: Float[Array, "n r"]
+    left: Float[Array, "n r"] | None
+    outside: Float[Array, " d"]
+    extra: float
+
+
+def path_axes(x: Array, centred: bool) -> Axes:
+    """Decompose samples (n, d) once for all ridges."""
     n, d = x.shape
-    extra = 1 / n if centred else 0.0
     x = x - x.mean(0, keepdims=True) if centred else x
     values, vectors, scores, left = _principal_axes(x, centred)
-    squares, transposed = vectors**2, vectors.T
-    outside = 1 - squares.sum(1)
+    outside = 1 - (vectors**2).sum(1)
     outside = jnp.where(outside > 100 * d * jnp.finfo(x.dtype).eps, outside, 0)
+    return Axes(values, vectors, scores, left, outside, 1 / n if centred else 0.0)
 
-    def errors(ridge: Array) -> Array:
-        shrunk = scores / (values + ridge)[None, :]
-        xq = shrunk @ transposed
-        diagonal = squares @ (1 / (values + ridge)) + outside / ridge
-        if left is None:
-            slack = 1 - (shrunk * scores).sum(1) / n - extra
-        else:
-            slack = left**2 @ (ridge / (values + ridge))
-        train = ((xq / diagonal[None, :]) ** 2).mean()
-        left_out = (_left_out_residual(xq, diagonal, slack) ** 2).mean()
-        used = (values / (values + ridge)).sum() / n + extra
-        return jnp.stack([train, left_out, train / (1 - used) ** 2])
 
-    return jax.lax.map(errors, ridges).T
+def errors_on_axes(axes: Axes, ridge: Array) -> Float[Array, "3"]:
+    """Train, leave-one-out and GCV at one positive ridge; differentiable in it."""
+    values, vectors, scores, left, outside, extra = axes
+    n = scores.shape[0]
+    shrunk = scores / (values + ridge)[None, :]
+    xq = shrunk @ vectors.T
+    diagonal = vectors**2 @ (1 / (values + ridge)) + outside / ridge
+    if left is None:
+        slack = 1 - (shrunk * scores).sum(1) / n - extra
+    else:
+        slack = left**2 @ (ridge / (values + ridge))
+    train = ((xq / diagonal[None, :]) ** 2).mean()
+    left_out = (_left_out_residual(xq, diagonal, slack) ** 2).mean()
+    used = (values / (values + ridge)).sum() / n + extra
+    return jnp.stack([train, left_out, train / (1 - used) ** 2])
 
 
 def _principal_axes(x: Array, centred: bool) -> tuple[Array, Array, Array, Array | None]:

@@ -308,3 +308,13 @@ def test_invariances(seed, scale):
     np.testing.assert_allclose(jm.fit(scale * x, scale**2 * 0.4).weights, weights, atol=1e-9)
     orthogonal = np.linalg.qr(np.random.default_rng(seed).standard_normal((10, 10)))[0]
     np.testing.assert_allclose(jm.fit(orthogonal @ x, 0.4).weights, weights, atol=1e-9)
+
+
+def test_known_constants_inside_jit_are_checked_too():
+    x, ridge = data(12, 5), jnp.linspace(0.1, 0.5, 5)
+    inside = jax.jit(lambda x: jm.fit(x, ridge).weights)(x)
+    np.testing.assert_allclose(inside, jm.fit(x, ridge).weights, atol=1e-13)
+    left_out = jax.jit(lambda x: jm.leave_one_out_error(x, ridge, jm.Bernoulli(jnp.asarray(0.2))))(x)
+    np.testing.assert_allclose(left_out, jm.leave_one_out_error(x, ridge, jm.Bernoulli(0.2)), rtol=1e-12)
+    known = jax.jit(lambda t: jm.theory.errors(jm.covariance.Diagonal(ridge), jnp.asarray(7.0), t * ridge).test)
+    assert bool(jnp.isfinite(known(2.0)))
