@@ -1,0 +1,282 @@
+"""The best of a family of spectral predictors: the floor under all of them, and PCA at its best rank.
+
+An optimum has a derivative without being differentiated itself: the error at a minimum changes as if its argument
+stayed where it is (``held``).
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .._checks import as_float
+from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, Result, pytree
+from ..covariance import Covariance
+from .equivalent import checked
+from .held import held, undifferentiated
+from .real_axis import SIZES, SampleSpectrum, clean_eigenvalues, default_rtol, known_where, refine, sample_spectrum
+from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
+
+_MAX_STEPS = 500  # 10 to 40 as a rule
+_TRIALS = 0.5 ** np.arange(8)  # lengths of a step, the longest first
+_RANKS = 32  # of the grid
+_HALVINGS = 20  # each shrinks the bracket by 0.55
+
+
+# ------------------------------------------------------------------------------------------- the floor
+@pytree
+class Shrinker:
+    """A function of the sample eigenvalues, linear between its nodes; callable, also in ``spectral_error``.
+
+    Attributes
+    ----------
+    eigenvalues
+        (k,) nodes x, ascending.
+    values
+        (k,) h(x) at the nodes, scaled so that its largest is 1.
+    at_zero
+        h(0), on the null space of S when n is below the rank of Σ.
+    """
+
+    eigenvalues: Float[Array, " k"]
+    values: Float[Array, " k"]
+    at_zero: Float[Array, ""]
+
+    def __call__(self, x: ArrayLike) -> Array:
+        x = as_float(x, "x", self.values.dtype)
+        return jnp.where(x == 0, self.at_zero, jnp.interp(x, self.eigenvalues, self.values))
+
+
+@pytree
+class Floor(Result):
+    """The least masked risk of any spectral predictor; NaN unless converged.
+
+    Attributes
+    ----------
+    error
+        (1/d) Σ_k [PΣP]_kk/P_kk² at its minimum over P = h(S).
+    shrinker
+        The h that reaches it.
+    accuracy
+        Relative change of the error when the nodes were last doubled.
+    steps
+        Iterations; 0 where the answer is a formula.
+    status
+        ``CONVERGED``; ``MAX_STEPS`` when the iteration, or doubling the nodes, did not bring the accuracy asked for;
+        ``NON_FINITE``.
+    """
+
+    error: Float[Array, ""]
+    shrinker: Shrinker
+    accuracy: Float[Array, ""]
+    steps: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) -> Floor:
+    """Find the least masked risk that any function of the sample covariance can reach.
+
+    Parameters
+    ----------
+    covariance
+        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+    n
+        Number of samples, real and positive.
+    rtol
+        Relative accuracy of the error; default eps^0.4 (5e-7 in double precision; what comes out is better).
+
+    Returns
+    -------
+    Floor
+        ``.error .shrinker .accuracy .steps .status``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For n <= 0 or what is no population.
+
+    Notes
+    -----
+    Where every function of Σ has a constant diagonal (``Isotropic``, ``Circulant``) h = 1/ξ, nonlinear shrinkage, and
+    the floor is 1/∫ dF/ξ. Otherwise h solves M h = Σ_k (N_k/D_k³) a_k with D_k = a_k·h = P_kk, N_k = h·M_k h =
+    [PΣP]_kk and M = Σ_k M_k/D_k², iterated with steps that never go uphill: a local minimum, reached from 1/ξ. Error
+    differentiable in n and population, once (twice where it is a formula; else the second derivative is NaN). For
+    k nodes, O(k³) an iteration, plus one eigendecomposition for ``Dense``.
+
+    References
+    ----------
+    Ledoit and Péché (2011) for ξ.
+
+    Examples
+    --------
+    >>> import jmask as jm
+    >>> c = jm.covariance.ar1(30, 0.9, circulant=True)
+    >>> least = jm.theory.floor(c, 60)
+    >>> bool(least.error < jm.theory.errors(c, 60, 0.1).test)
+    True
+    """
+    covariance, n, _, _ = checked(covariance, n, 0.0, None)
+    rtol = default_rtol(n.dtype) if rtol is None else rtol
+    solve = _constant_floor if covariance.constant_diagonal else _general_floor
+    found, accuracy, status = refine(lambda size: solve(covariance, n, size), lambda found: found[0][None], rtol)
+    error, shrinker, steps, stopped = found
+    status = jnp.where(status == CONVERGED, stopped, status)
+    error, shrinker = jax.tree.map(lambda value: known_where(status, value), (error, shrinker))
+    return Floor(error, shrinker, accuracy, steps, status)
+
+
+Found = tuple[Array, Shrinker, Array, Array]
+
+
+def _as_shrinker(nodes: SampleSpectrum, h: Array) -> Shrinker:
+    h = h / jnp.where(nodes.weight > 0, h, 0).max()
+    return Shrinker(nodes.x[1:], h[1:], h[0])
+
+
+@partial(jax.jit, static_argnames=("size",))
+def _constant_floor(covariance: Covariance, n: Array, size: int) -> Found:
+    nodes = sample_spectrum(covariance.eigenvalues(), n, size=size)
+    h = 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1)
+    shrinker = _as_shrinker(nodes, h)
+    return 1 / (nodes.weight * h).sum(), shrinker, jnp.array(0), jnp.array(CONVERGED)
+
+
+@pytree
+class _Forms:
+    """Everything the risk is made of, in the coordinates: a_k and the pieces of M_k."""
+
+    linear: Array  # (d, k) a
+    squares: Array  # (d, d) squared entries of the eigenvectors of Σ
+    overlaps: Array  # (k, d) p·O
+    diagonal: Array  # (k, d) of M in the basis of Σ
+    eigenvalues: Array  # (d,)
+    kernel: Array  # (k, k) γpξ/(x_j - x_l), column l
+
+    def terms(self, h: Array) -> tuple[Array, Array]:
+        """D and N, (d,) each."""
+        pairs = 2 * self.eigenvalues * (self.overlaps * (h * (self.kernel @ h))[:, None]).sum(0)
+        return self.linear @ h, self.squares @ (pairs + (self.diagonal * (h**2)[:, None]).sum(0))
+
+    def risk(self, h: Array) -> Array:
+        linear, quadratic = self.terms(h)
+        return (quadratic / linear**2).mean()
+
+    def proposal(self, h: Array) -> Array:
+        """The solution of the normal equations at the present D and N, scaled by the diagonal of M."""
+        linear, quadratic = self.terms(h)
+        weight = self.squares.T @ linear**-2
+        half = (self.overlaps @ (self.eigenvalues * weight))[:, None] * self.kernel
+        diagonal = self.diagonal @ weight
+        scale = jnp.sqrt(jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 0))
+        matrix = (half + half.T) * scale[:, None] * scale[None, :] + jnp.eye(h.shape[0], dtype=h.dtype)
+        return scale * jnp.linalg.solve(matrix, scale * (self.linear.T @ (quadratic / linear**3)))
+
+
+def _forms(covariance: Covariance, nodes: SampleSpectrum) -> _Forms:
+    m = clean_eigenvalues(covariance.eigenvalues())
+    d = m.shape[0]
+    squares = jax.vmap(covariance.spectral_diagonal, (0, None), 1)(jnp.eye(d, dtype=m.dtype), jnp.zeros_like(m))
+    overlaps = nodes.weighted_overlaps(m)
+    kernel = nodes.inverse_gaps() * (d / nodes.n * nodes.weighted_variance)[None, :]
+    diagonal = overlaps * nodes.at.variance[:, None] + nodes.pair_diagonal(m)
+    diagonal = diagonal.at[0].set(nodes.atom_form(m))
+    return _Forms(squares @ overlaps.T, squares, overlaps, diagonal, m, kernel)
+
+
+@partial(jax.jit, static_argnames=("size",))
+def _general_floor(covariance: Covariance, n: Array, size: int) -> Found:
+    fixed = lax.stop_gradient((covariance, n))
+    nodes = sample_spectrum(fixed[0].eigenvalues(), fixed[1], size=size)
+    forms = _forms(fixed[0], nodes)
+    eps = float(jnp.finfo(n.dtype).eps)
+    trials = jnp.asarray(_TRIALS, n.dtype)
+
+    def body(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        h, risk, _, steps = state
+        change = forms.proposal(h) - h
+        candidates = h[None, :] + trials[:, None] * change[None, :]
+        risks = jax.vmap(forms.risk)(candidates)
+        best = jnp.nanargmin(risks)
+        better = risks[best] < risk
+        new = jnp.where(better, candidates[best], h)
+        gain = jnp.where(better, risk - risks[best], 0)
+        return new, jnp.where(better, risks[best], risk), gain > 8 * eps * risk, steps + 1
+
+    start = jnp.where(nodes.weight > 0, 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1), 0)
+    state = (start, forms.risk(start), jnp.array(True), jnp.array(0))
+    h, _, running, steps = lax.while_loop(lambda s: s[2] & (s[3] < _MAX_STEPS), body, state)
+    shrinker = _as_shrinker(nodes, undifferentiated(h, (covariance, n)))
+    moving = sample_spectrum(covariance.eigenvalues(), n, size=size)
+    error = risk_of(covariance, moving, held(h, (covariance, n))).mean()
+    return error, shrinker, steps, jnp.where(running, MAX_STEPS, CONVERGED)
+
+
+# ------------------------------------------------------------------------------------------- the best rank
+def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) -> PpcaError:
+    """Probabilistic PCA at the rank of its least masked error.
+
+    Parameters
+    ----------
+    covariance
+        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+    n
+        Number of samples, real and positive.
+    rtol
+        Relative accuracy of the errors; default eps^0.4 (5e-7 in double precision; what comes out is better).
+
+    Returns
+    -------
+    PpcaError
+        As from ``ppca``, at the best ``.rank``, real: 0 where predicting zero is best.
+
+    Notes
+    -----
+    A grid of ranks, then a shrinking bracket around its lowest point, to about d·10⁻⁶. The mean masked error is
+    differentiable in n and population, once: at a minimum the rank does not matter. Other derivatives are NaN.
+
+    Examples
+    --------
+    >>> import jmask as jm
+    >>> best = jm.theory.best_rank(jm.covariance.ar1(30, 0.9, circulant=True), 60)
+    >>> bool(2 < best.rank < 20)
+    True
+    """
+    covariance, n, _, _ = checked(covariance, n, 0.0, None)
+    inputs = (covariance, n)
+    rank = _best_rank(*inputs)
+    found = refined_ppca(covariance, n, held(rank, inputs), default_rtol(n.dtype) if rtol is None else rtol)
+    return dataclasses.replace(
+        found,
+        masked_per_coordinate=undifferentiated(found.masked_per_coordinate, inputs),
+        reconstruction_error=undifferentiated(found.reconstruction_error, inputs),
+        rank=undifferentiated(rank, inputs),
+    )
+
+
+@jax.jit
+def _best_rank(covariance: Covariance, n: Array) -> Array:
+    covariance, n = lax.stop_gradient((covariance, n))
+
+    def risk(rank: Array) -> Array:
+        return ppca_errors(covariance, n, rank, SIZES[0])[0].mean()
+
+    top = jnp.minimum(n, covariance.dimension)
+    grid = top * jnp.arange(_RANKS, dtype=n.dtype) / _RANKS
+    risks = lax.map(risk, grid)
+    best = jnp.nanargmin(risks)
+
+    def body(_: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        low, high, rank, least = state
+        pair = low + (high - low) * jnp.asarray([0.45, 0.55], n.dtype)
+        values = lax.map(risk, pair)
+        rising = values[0] < values[1]
+        lower = jnp.minimum(values[0], values[1])
+        rank = jnp.where(lower < least, jnp.where(rising, pair[0], pair[1]), rank)
+        return jnp.where(rising, low, pair[0]), jnp.where(rising, pair[1], high), rank, jnp.fmin(least, lower)
+
+    cell = top / _RANKS
+    begin = (jnp.maximum(grid[best] - cell, 0), jnp.minimum(grid[best] + cell, top), grid[best], risks[best])
+    return lax.fori_loop(0, _HALVINGS, body, begin)[2]
