@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 import jmask as jm
-from jmask.theory.bulk_atoms import atoms
-from jmask.theory.bulk_edges import edges
-from jmask.theory.spectrum import cumulative, density, quantiles, stieltjes
+from jmask.theory import atoms, cumulative, density, edges, quantiles, stieltjes
 from jmask.theory.support import support
 
 from . import problems

@@ -1,5 +1,8 @@
 """Deterministic equivalents: what masked regression does when n and d are large, without data."""
 
+from .bulk_atoms import Atoms as Atoms
+from .bulk_atoms import atoms as atoms
+from .bulk_edges import edges as edges
 from .equivalent import FixedPoint as FixedPoint
 from .equivalent import effective_ridge as effective_ridge
 from .equivalent import fixed_point as fixed_point
@@ -15,6 +18,10 @@ from .spectral import SpectralError as SpectralError
 from .spectral import eigenvector_variance as eigenvector_variance
 from .spectral import ppca as ppca
 from .spectral import spectral_error as spectral_error
+from .spectrum import cumulative as cumulative
+from .spectrum import density as density
+from .spectrum import quantiles as quantiles
+from .spectrum import stieltjes as stieltjes
 from .spikes import Outliers as Outliers
 from .spikes import outliers as outliers
 from .spikes import threshold as threshold
