@@ -241,8 +241,9 @@ def left_out_bernoulli(
 ) -> Float[Array, " d"]:
     """(d,) with the penalty Λ_q held: Q of the fit without sample i is Q + s g gᵀ, g = Qx_i, s = 1/(n(1 - x_i·g/n)).
 
-    Errors are under the masks of ``test``; None: those of ``scheme``. The masked residual, averaged over masks, is the plain residual squared plus
-    (p/q) Σ_{j≠k} (Q_kj/D_k)² x_ij², both of the left-out fit; expanded into three n × d × d products.
+    Errors are under the masks of ``test``; None: those of ``scheme``. The masked residual, averaged over masks, is the
+    plain residual squared plus (p/q) Σ_{j≠k} (Q_kj/D_k)² x_ij², both of the left-out fit; expanded into three
+    n × d × d products.
     """
     n = x.shape[0]
     p = scheme.probability(x.dtype)

@@ -88,9 +88,8 @@ def _chart(law: BulkLaw, ends: Array, m: int) -> Chart:
         lines = lines_at(law, mu, whitener)
         return mu * rate(law, mu, branch(law, mu, lines)) / law.dimension
 
-    in_theta = (
-        at_each(law, one, log_mu.ravel()).reshape(log_mu.shape) * half * jnp.asarray(np.sin(theta), low.dtype)[None, :]
-    )
+    values = lax.map(one, log_mu.ravel()).reshape(log_mu.shape)  # safe: a chart is never differentiated
+    in_theta = values * half * jnp.asarray(np.sin(theta), low.dtype)[None, :]
     transform = np.cos(np.outer(theta, np.arange(m))) * np.where(np.arange(m) == 0, 1, 2)[None, :] / m
     series = jnp.where(used[:, None], in_theta, 0) @ jnp.asarray(transform, low.dtype)
     return Chart(jnp.where(used, low, jnp.inf), jnp.where(used, high, jnp.inf), series, mass_points(law))

@@ -146,9 +146,9 @@ def scan(law: BulkLaw) -> Scan:
         new = jnp.where(i * added < size, first, chosen)
         place = total - 1 - jnp.arange(added)  # spare nodes sort behind all others
         values = (new, *evaluate(new))
-        state = tuple(old.at[place].set(value) for old, value in zip(state, values, strict=True))
-        order = jnp.argsort(state[0])
-        return tuple(value[order] for value in state)  # type: ignore[return-value]
+        known, below, x = (old.at[place].set(value) for old, value in zip(state, values, strict=True))
+        order = jnp.argsort(known)
+        return known[order], below[order], x[order]
 
     return Scan(*lax.fori_loop(0, size // added + rounds, refine, begin))  # type: ignore[call-arg]
 

@@ -170,8 +170,8 @@ def shrunk(law: tuple, x: Array) -> Array:
 def branch_residual(x: Array, params: tuple) -> Array:
     """x - tr Σ̃(y(x)Σ̃ + shift)⁻¹/n for params = (population, shift, n, c₀, τ², probabilities)."""
     population, shift, n, *law = params
-    law = tuple(value.astype(x.dtype) for value in law)
-    return x - population.resolvent(shrunk(law, x), shift).trace() / n.astype(x.dtype)
+    y = shrunk(tuple(value.astype(x.dtype) for value in law), x)
+    return x - population.resolvent(y, shift).trace() / n.astype(x.dtype)
 
 
 def find_branch(params: tuple, start: Array | None = None) -> Complex[Array, ""]:

@@ -120,5 +120,5 @@ def quantiles_at(law: BulkLaw, nodes: Scan, probability: Array) -> Array:
         return jnp.where(held.any(), atom, -jnp.expm1(-root))
 
     roots = jax.vmap(solve)(goals) if whitener is None else lax.map(solve, goals)
-    values = jax.vmap(one)(*roots, goals, probability)
+    values = jax.vmap(one)(roots[0], roots[1], goals, probability)
     return jnp.where(law.status == CONVERGED, values, jnp.nan)

@@ -151,4 +151,5 @@ class _MinusOverlap:
     vector: Vector
 
     def __call__(self, ridges: Array, bulk: Covariance, n: Array, labels: Array) -> Array:
-        return -outliers(Spiked(bulk, jnp.asarray(np.array([self.strength]))), n, ridges[labels], vector=self.vector).overlap[0]
+        spiked = Spiked(bulk, jnp.asarray(np.array([self.strength])))
+        return -outliers(spiked, n, ridges[labels], vector=self.vector).overlap[0]
