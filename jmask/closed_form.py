@@ -5,6 +5,7 @@ regression. Partitions and Bernoulli masks reduce to the same Q; spelled-out pat
 """
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -161,11 +162,11 @@ def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -
     zero = all_zero(ridge)
     result = _fit_limit(data, ridge, scheme) if zero else _fit_positive(data, ridge, scheme)
     if is_concrete(result.weights):
-        _report(result, zero)
+        _report(result, data, zero)
     return result
 
 
-def _report(result: Fit, zero: bool) -> None:
+def _report(result: Fit, data: Array | Gram, zero: bool) -> None:
     """Refuse or warn of what only shows in the values."""
     if int(result.status) == SINGULAR and result.ridge.ndim and bool((result.ridge == 0).any()):
         raise ValueError(
@@ -173,14 +174,42 @@ def _report(result: Fit, zero: bool) -> None:
             "on how the zeros are approached; make them all zero or all positive"
         )
     if result.precision.dtype == jnp.float32 and not zero:
-        eigenvalues = np.linalg.eigvalsh(np.asarray(result.precision, np.float64))
-        condition = eigenvalues[-1] / eigenvalues[0] if eigenvalues[0] > 0 else np.inf
-        if condition > 1e5 or int(result.status) != CONVERGED:
+        condition = float(_condition_number(data, result))
+        if not condition <= 1e5:
             warnings.warn(
                 f"condition number {condition:.1e} is unsafe in single precision: use float64 data with "
                 "jax.config.update('jax_enable_x64', True), or a larger ridge",
                 stacklevel=3,
             )
+
+
+@jax.jit
+def _condition_number(data: Array | Gram, result: Fit) -> Float[Array, ""]:
+    """That of S + Λ to a few percent: largest eigenvalues of it and of Q, by power iteration; inf if Q is unknown."""
+    penalty, _ = _penalty_used(data, result.ridge, result.scheme)
+
+    def regularised(v: Array) -> Array:
+        if isinstance(data, Gram):
+            return data.covariance @ v + penalty * v
+        return (data @ v) @ data / data.shape[0] + penalty * v
+
+    def largest(apply: Callable[[Array], Array]) -> Array:
+        start = jax.random.normal(jax.random.key(0), result.precision.shape[:1], result.precision.dtype)
+        vector = lax.fori_loop(0, 30, lambda _, v: apply(v) / jnp.linalg.norm(v), start)
+        return jnp.linalg.norm(apply(vector)) / jnp.linalg.norm(vector)
+
+    condition = largest(regularised) * largest(lambda v: result.precision @ v)
+    return jnp.where(jnp.isfinite(condition), condition, jnp.inf)
+
+
+def _penalty_used(data: Array | Gram, ridge: Array, scheme: Scheme) -> tuple[Array, Array]:
+    """The penalty Λ_q = (p/q) diag S + Λ/q² of leave-one-out to which ``Bernoulli`` amounts, and q; else Λ and 1."""
+    if not isinstance(scheme, Bernoulli):
+        return ridge, jnp.ones((), ridge.dtype)
+    p = scheme.probability(ridge.dtype)
+    q = 1 - p
+    variances = (data**2).mean(0) if not isinstance(data, Gram) else jnp.diagonal(data.covariance)
+    return p / q * variances + ridge / q**2, q
 
 
 def _moments(data: Array | Gram) -> tuple[Array, Array]:
@@ -193,12 +222,7 @@ def _moments(data: Array | Gram) -> tuple[Array, Array]:
 @jax.jit
 def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     """For ridges that are not all zero (a traced 0 included)."""
-    used, q = ridge, jnp.ones((), ridge.dtype)
-    if isinstance(scheme, Bernoulli):
-        p = scheme.probability(ridge.dtype)
-        q = 1 - p
-        variances = (data**2).mean(0) if not isinstance(data, Gram) else jnp.diagonal(data.covariance)
-        used = p / q * variances + ridge / q**2
+    used, q = _penalty_used(data, ridge, scheme)
     precision = precision_matrix(data, used)
     if isinstance(scheme, Patterns):
         weights = _pattern_weights(_moments(data)[0], ridge, scheme, limit=False)
