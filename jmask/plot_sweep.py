@@ -151,6 +151,8 @@ def against_pca(table: SweepTable, study: Study) -> Figure:
         axes.errorbar(across[0], across[1], bars[1], bars[0], label=label, **_marks(colour))
         if len(settings) == 1:
             for x, y, row in zip(*across, masked, strict=True):
+                if max(x, y) < 0.05:  # several strengths lie on each other here
+                    continue
                 axes.annotate(f"θ = {row.point.strength:g}", (x, y), (9, -12), textcoords="offset points", fontsize=9)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     axes.set_xlabel("overlap of PCA", fontsize=_SIZE)

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from .. import __version__
 from .._checks import require_memory
@@ -87,7 +86,7 @@ def run_fit(
     scheme = parse_mask(mask, d)
     directory = Path(f"jmask-{table.stem}") if out is None else out
     check_directory(directory)
-    console = Console()
+    console = report.terminal()
     report.print_source(console, table)
     found = _run(table, asked, scheme, method, scale, seed)
     with output_directory(directory) as temporary:

@@ -32,7 +32,7 @@ def run_impute(data: str, *, out: Path, ridge: str, scale: Scale, columns: str |
             f"{data}: at least {_MIN_COMPLETE} complete rows are needed to learn from, got {len(complete)} of "
             f"{len(observed)}; leave out columns with many missing entries (--columns)"
         )
-    console = Console()
+    console = report.terminal()
     report.print_source(console, table)
     scaling = Scaling.estimate(complete, scale)
     x = scaling.apply(complete)

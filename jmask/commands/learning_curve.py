@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from .._checks import require_memory
 from .._types import CONVERGED, STATUS_ADVICE
@@ -96,7 +95,7 @@ def run_theory(
     scheme = parse_mask(mask, found.population.dimension)
     directory = Path(f"jmask-theory-{found.stem}") if out is None else out
     check_directory(directory)
-    console = Console()
+    console = report.terminal()
     if found.table is not None:
         report.print_source(console, found.table)
     run = _run(found, choices or _default_ridges(found.variance), ratios, scheme, simulations, seed)

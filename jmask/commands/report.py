@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _EXTREMES = 3
 
 
+def terminal() -> Console:
+    """The standard output; of a width that cuts no table where no window sets one."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def number(value: float) -> str:
     """Four digits; a dash for what is not known."""
     return f"{value:.4g}" if np.isfinite(value) else "–"

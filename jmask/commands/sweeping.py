@@ -19,7 +19,7 @@ from ..study.schedule import Estimate
 from ..study.table import Row, SweepTable
 from .options import PROGRAM, SUMMARY
 from .progress import warn
-from .report import _table, number
+from .report import _table, number, terminal
 
 STORE, STUDY = "sweep.db", "study.toml"
 _SHOWN = 25
@@ -41,7 +41,7 @@ def run_sweep(
     directory = Path(f"jmask-sweep-{name}") if out is None else out
     _check_directory(directory, resume)
     limit = None if memory is None else parse_memory(memory)
-    console = Console()
+    console = terminal()
     directory.mkdir(exist_ok=True)
     (directory / STUDY).write_text(write_studies(studies), encoding="utf-8")
     with _Bar() as bar:
@@ -222,6 +222,9 @@ def _print(console: Console, table: SweepTable, directory: Path, written: list[s
 def _worst_table(table: SweepTable) -> Any:
     headers = ("population", "d", "n/d", "ridge", "mask", "θ", "quantity", "simulation", "theory", "z")
     shown = _table("Simulation ± standard error beside theory, worst z first", *headers)
+    for column in shown.columns:  # in a narrow window names break, numbers never
+        if column.header in ("population", "mask", "quantity"):
+            column.no_wrap, column.overflow = False, "fold"
     for row in table.worst_first()[:_SHOWN]:
         point = row.point
         shown.add_row(

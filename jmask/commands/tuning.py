@@ -96,7 +96,7 @@ def run_tune(
     labels = np.arange(d) if groups is None else _labels(groups, d)
     directory = Path(f"jmask-tune-{table.stem}") if out is None else out
     check_directory(directory)
-    console = Console()
+    console = report.terminal()
     report.print_source(console, table)
     found = _run(table, labels, hide_rate, folds, nested, scale, seed)
     with output_directory(directory) as temporary:
