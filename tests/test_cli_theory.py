@@ -123,7 +123,7 @@ def test_data_file(capsys, data):
 
 
 def test_data_are_warned_about(capsys, data):
-    x = np.column_stack([data[:60], np.arange(60) == 7])
+    x = np.column_stack([data[:60], 30.0 * (np.arange(60) == 7)])
     np.save("x.npy", x)
     assert main(["theory", "x.npy", "--elliptical", "--points", "3"]) == 0
     warned = capsys.readouterr().err
