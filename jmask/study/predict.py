@@ -74,9 +74,8 @@ def _spike(point: Point, population: Covariance, n: float, name: str) -> float:
 
 def _edge(point: Point, population: Covariance, n: float) -> float:
     """The right edge of the spectrum of A, for populations without spikes."""
-    edges: Any = getattr(theory, "edges", None)
     leave_one_out = isinstance(scheme_of(point.scheme, point.dimension), LeaveOneOut)
-    if edges is None or isinstance(population, Spiked) or not leave_one_out:
+    if isinstance(population, Spiked) or not leave_one_out:
         return np.nan
-    known = np.asarray(edges(population, n, point.ridge))
+    known = np.asarray(theory.edges(population, n, point.ridge))
     return float(np.nanmax(known)) if np.isfinite(known).any() else np.nan
