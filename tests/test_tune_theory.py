@@ -121,35 +121,37 @@ def uneven(d):
     return jm.covariance.Dense(noise.matrix() + jnp.ones((d, d)))
 
 
-GROUPS = np.tile([0, 1], 40)
+GROUPS = np.tile([0, 1], 20)
 
 
 @pytest.fixture(scope="module")
 def best():
-    return jm.tune.population_ridge(uneven(80), 100, groups=GROUPS)
+    return jm.tune.population_ridge(uneven(40), 50, groups=GROUPS)
 
 
 def test_a_ridge_a_group_helps_by_the_predicted_amount(best):
     """On fresh samples, of the fit with the ridges of theory and of the ridges tuned from the data."""
-    true = uneven(80)
+    true = uneven(40)
     assert bool(best.converged)
     predicted = float(best.scalar_test - best.test)
     assert predicted > 0.005 * float(best.scalar_test)
     gains, tuned = [], []
     for seed in range(16):
-        x = true.sample(jax.random.key(seed), 100)
+        x = true.sample(jax.random.key(seed), 50)
         scalar = jm.test_error(jm.fit(x, best.scalar), true)
         gains.append(float(scalar - jm.test_error(jm.fit(x, best.ridge), true)))
-        own = jm.tune.ridge_per_coordinate(x, GROUPS)
+        if seed >= 6:  # one is a hundred fits
+            continue
+        own = jm.tune.ridge_per_coordinate(x, GROUPS, folds=4)
         tuned.append(float(jm.test_error(jm.fit(x, own.scalar), true) - jm.test_error(jm.fit(x, own.ridge), true)))
     error = np.std(gains, ddof=1) / 4
-    assert abs(np.mean(gains) - predicted) < 3 * error + predicted / 80 * 3
-    assert np.mean(tuned) > 0.8 * predicted - 3 * np.std(tuned, ddof=1) / 4
+    assert abs(np.mean(gains) - predicted) < 3 * error + 3 * predicted / 40
+    assert np.mean(tuned) > 0.8 * predicted - 3 * np.std(tuned, ddof=1) / np.sqrt(6)
 
 
 def test_fresh_rows_confirm_it(best):
-    true = uneven(80)
-    x, fresh = true.sample(jax.random.key(100), 100), true.sample(jax.random.key(101), 20_000)
+    true = uneven(40)
+    x, fresh = true.sample(jax.random.key(100), 50), true.sample(jax.random.key(101), 20_000)
     for ridge in (best.scalar, best.ridge):
         fit = jm.fit(x, ridge)
         rows = ((fresh - fit.predict(fresh)) ** 2).mean(1)

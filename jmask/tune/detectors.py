@@ -86,13 +86,10 @@ def detection_ridge(
 
     Notes
     -----
-    L-BFGS on implicit derivatives, from a single ridge of one mean variance; ridges may all be scaled without changing
-    much, so expect their ratios, not their size, to be determined. Below the smallest threshold there is no overlap to
+    L-BFGS on implicit derivatives, from a single ridge of one mean variance. In unequal noise one ridge a coordinate
+    reaches the limit; ridges may all be scaled without changing much, so expect their ratios, not their size, to be
+    determined. Below the smallest threshold there is no overlap to
     improve: the status is then ``FLAT``.
-
-    References
-    ----------
-    theory.md section 5: one ridge a coordinate reaches the limit for unequal noise variances.
 
     Examples
     --------
