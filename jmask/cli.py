@@ -160,6 +160,7 @@ def tune(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-tune-DATA")] = None,
 ) -> None:
     """Choose a ridge for every column of DATA by gradient; say what that gains on held-out rows, and draw the path."""
+    _keep_programs()
     from .commands.tuning import run_tune
 
     run_tune(

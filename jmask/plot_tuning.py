@@ -59,15 +59,18 @@ def tuning_path(
         axes.tick_params(labelsize=11)
         axes.grid(alpha=0.25)
         axes.axvline(chosen, color=_MARK, lw=1, ls=":")
-        axes.set_xticks(stages[:: max(1, len(stages) // 7)], _labels(freedom)[:: max(1, len(stages) // 7)])
-        axes.set_xlabel("freedom of the ridges", **_STYLE)
+        axes.set_xticks(*_ticks(np.asarray(freedom, float)))
+        axes.set_xlabel("freedom of the ridges (0: one ridge for all)", **_STYLE)
     _draw_errors(errors, stages, leave_one_out, held_out, chosen)
     _draw_ridges(paths, stages, np.asarray(ridges, float), names)
     return figure
 
 
-def _labels(freedom: ArrayLike) -> list[str]:
-    return ["one\nridge" if value == 0 else f"{value:.3g}" for value in np.asarray(freedom, float)]
+def _ticks(freedom: np.ndarray) -> tuple[list[int], list[str]]:
+    """Of the scalar choice and the powers of ten."""
+    powers = np.log10(np.where(freedom > 0, freedom, 1))
+    chosen = [i for i in range(len(freedom)) if freedom[i] == 0 or abs(powers[i] - round(powers[i])) < 1e-6]
+    return chosen, ["0" if freedom[i] == 0 else f"$10^{{{round(powers[i])}}}$" for i in chosen]
 
 
 def _draw_errors(axes: Axes, stages: np.ndarray, leave_one_out: ArrayLike, held_out: ArrayLike, chosen: int) -> None:
@@ -80,6 +83,9 @@ def _draw_errors(axes: Axes, stages: np.ndarray, leave_one_out: ArrayLike, held_
     curve = np.asarray(held_out, float)
     axes.plot(chosen, 100 * (curve[chosen] / curve[0] - 1), "o", color=_MARK, ms=9, zorder=5, label="chosen")
     axes.axhline(0, color=_PLAIN, lw=0.8)
+    # How far the held-out error rises beyond the choice says nothing more, and would hide the rest.
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, max(-low, 1.0)))
     axes.set_ylabel("change of the error, %", **_STYLE)
     axes.legend(framealpha=1.0, edgecolor="none", fontsize=11)
 

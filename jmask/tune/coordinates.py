@@ -136,8 +136,12 @@ def ridge_per_coordinate(
     if isinstance(scheme, Patterns):
         raise ValueError("scheme: Patterns has no closed form for leaving one sample out; use another scheme")
     labels = checked_labels(np.arange(d) if groups is None else groups, d)
-    if int(folds) != folds or folds < 2 or n // folds < 1 or n - n // folds < 4:
-        raise ValueError(f"folds must be a whole number of at least 2 that leaves rows on both sides, got {folds}")
+    least = n - n // max(int(folds), 1) if nested else n  # rows of the smallest set that is split
+    if int(folds) != folds or folds < 2 or least < folds or least - least // folds < 2:
+        raise ValueError(
+            f"folds must be a whole number of at least 2 that leaves rows on both sides of every split of {n} rows, "
+            f"got {folds}"
+        )
     key = jax.random.key(0) if key is None else key
     return _tuned(x, jnp.asarray(labels), scheme, key, int(labels.max()) + 1, int(folds), bool(nested), bool(centred))
 

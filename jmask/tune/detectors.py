@@ -1,8 +1,5 @@
 """Ridges that find weak directions: the least detection threshold, or the largest overlap, beside the limit."""
 
-from dataclasses import dataclass
-from typing import get_args
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,8 +8,9 @@ from .._types import Array, ArrayLike, Float, Int, Result, pytree
 from ..covariance import Covariance, Diagonal, Spiked
 from ..theory.equivalent import as_population
 from ..theory.limit import bayes
-from ..theory.outlier_equation import Vector
-from ..theory.spikes import outliers, threshold
+from ..theory.outlier_equation import POWERS, Vector
+from ..theory.pencil import RIGHT
+from ..theory.spikes import _outliers, threshold
 from .intervals import Interval, checked_labels
 from .minimiser import Minimum, minimise
 
@@ -88,13 +86,10 @@ def detection_ridge(
 
     Notes
     -----
-    L-BFGS on implicit derivatives, from a single ridge of one mean variance; ridges may all be scaled without changing
-    much, so expect their ratios, not their size, to be determined. Below the smallest threshold there is no overlap to
+    L-BFGS on implicit derivatives, from a single ridge of one mean variance. In unequal noise one ridge a coordinate
+    reaches the limit; ridges may all be scaled without changing much, so expect their ratios, not their size, to be
+    determined. Below the smallest threshold there is no overlap to
     improve: the status is then ``FLAT``.
-
-    References
-    ----------
-    theory.md section 5: one ridge a coordinate reaches the limit for unequal noise variances.
 
     Examples
     --------
@@ -106,8 +101,8 @@ def detection_ridge(
     """
     bulk, n = as_population(bulk, "bulk"), as_count(n, dtype=bulk.diagonal().dtype)
     labels = checked_labels(np.arange(bulk.dimension) if groups is None else groups, bulk.dimension)
-    if vector not in get_args(Vector):
-        raise ValueError(f"vector must be one of {', '.join(get_args(Vector))}, got {vector!r}")
+    if vector not in POWERS:
+        raise ValueError(f"vector must be one of {', '.join(POWERS)}, got {vector!r}")
     if strength is not None and not (isinstance(strength, float | int) and 0 < strength < np.inf):
         raise ValueError(f"strength must be a known positive number or None, got {strength!r}")
     start = jnp.full(int(labels.max()) + 1, bulk.diagonal().mean())
@@ -115,8 +110,8 @@ def detection_ridge(
     found = minimise(_threshold, start, args=problem, bounds=Interval(0))
     overlap = jnp.full((), jnp.nan, n.dtype)
     if strength is not None:
-        objective = _MinusOverlap(float(strength), vector)
-        found = minimise(objective, found.argument, args=problem, bounds=Interval(0))
+        at = (jnp.asarray(strength, n.dtype), jnp.asarray(POWERS[vector], n.dtype))
+        found = minimise(_minus_overlap, found.argument, args=(*problem, *at), bounds=Interval(0))
         overlap = -found.value
     return _packed(found, problem, overlap, strength)
 
@@ -143,13 +138,7 @@ def _threshold(ridges: Array, bulk: Covariance, n: Array, labels: Array) -> Arra
     return threshold(bulk, n, ridges[labels])
 
 
-@dataclass(frozen=True)
-class _MinusOverlap:
-    """An objective; the strength is static, so that it is known which side of the bulk it leaves."""
-
-    strength: float
-    vector: Vector
-
-    def __call__(self, ridges: Array, bulk: Covariance, n: Array, labels: Array) -> Array:
-        spiked = Spiked(bulk, jnp.asarray(np.array([self.strength])))
-        return -outliers(spiked, n, ridges[labels], vector=self.vector).overlap[0]
+def _minus_overlap(ridges: Array, bulk: Covariance, n: Array, labels: Array, strength: Array, power: Array) -> Array:
+    # What ``outliers`` does once the strength is known to be positive, and the vector to be a power of D.
+    spiked = Spiked(bulk, strength[None])
+    return -_outliers(spiked, n, ridges[labels], power, "masked", (RIGHT,), False).overlap[0]

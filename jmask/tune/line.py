@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._types import AT_END, CONVERGED, MAX_STEPS, NON_FINITE, Array, Float, Int
+from .._types import AT_END, CONVERGED, FLAT, MAX_STEPS, NON_FINITE, Array, Float, Int
 
 _POINTS, _STEP = 37, math.log(10) / 3  # twelve decades, the scan; a curve bends over one nat or more
 _BEYOND = 18  # steps that a walk may take beyond either end
@@ -65,6 +65,8 @@ def least(function: Callable[[Array], Array], centre: Array) -> Least:
     at_end = scan.falling & (scan.side != 0)
     state = _newton(function, scan.place)
     status = jnp.where(at_end, AT_END, jnp.where(state.final | _close(state), CONVERGED, MAX_STEPS))
+    rounding = 1e3 * jnp.finfo(centre.dtype).eps * jnp.abs(scan.value)
+    status = jnp.where(scan.values.max() - scan.value <= rounding, FLAT, status)
     status = jnp.where(jnp.isfinite(scan.value), status, NON_FINITE)
     place = jnp.where(at_end, scan.place, state.place)
     value = jnp.where(at_end, scan.value, state.value)

@@ -77,7 +77,7 @@ def hide_rate(x: ArrayLike, test_hide_rate: ArrayLike, *, centred: bool = False)
 
     Notes
     -----
-    The fit at rate p and ridge λ, tested at rate p' (theory.md has p' = p): with B the prediction without masks and
+    The fit at rate p and ridge λ, tested at rate p': with B the prediction without masks and
     q = 1 - p, e = x - (q'/q)Bx and an added (p'q'/q²) Σ_j B_kj² x_j², both of the fit without the sample. To train as
     one will test is close to the best, but not it: a higher rate also penalises. From the matched choice by L-BFGS; a
     gradient costs a few factorisations. Differentiable in x and the test rate by the implicit function theorem.

@@ -232,9 +232,9 @@ def _minimise(
         jnp.where(known, with_derivative(free, lax.stop_gradient(state.value), root, args), jnp.nan),
         jnp.where(known, jnp.linalg.norm(state.gradient), jnp.nan),
         _standard_error(free, root, args, layout, known) if error_bars else None,
-        state.steps,
-        state.trace,
-        ends,
+        jnp.where(inside, state.steps, 0),
+        jnp.where(inside, state.trace, jnp.nan),
+        jnp.where(inside, ends, jnp.nan),
         status,
     )
 

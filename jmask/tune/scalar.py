@@ -33,7 +33,7 @@ class TunedRidge(Result):
         Evaluations beyond the scan.
     status
         ``CONVERGED``; ``AT_END`` where the error falls all the way to a ridge of 10⁻¹² or 10¹² mean variances, which is
-        then the ridge given; ``MAX_STEPS``; ``NON_FINITE``.
+        then the ridge given; ``FLAT`` where the error does not depend on the ridge; ``MAX_STEPS``; ``NON_FINITE``.
     """
 
     ridge: Float[Array, ""]
