@@ -56,7 +56,7 @@ def test_powers_of_the_recurrence_are_its_steps(momentum, nesterov):
         y = f + momentum * (f - before)
         new = y + rate * (1 - H * y) if nesterov else y + rate * (1 - H * f)
         f, before = new, f
-        steps[t] = f
+        steps[t] = f + momentum * (f - before) if nesterov else f
     np.testing.assert_allclose(found, [steps[int(t)] for t in wanted], rtol=1e-10)
 
 

@@ -81,6 +81,7 @@ def descent(
         η. Required, except for ``"chebyshev"``, which has its own.
     momentum
         In [0, 1), for ``"heavy ball"`` (0 is plain gradient descent) and ``"nesterov"``; constant over the steps.
+        Nesterov's weights are those at which the next gradient is taken, as ``optax`` and others hold them.
     method
         ``"heavy ball"``, ``"nesterov"``, ``"chebyshev"`` (the semi-iteration, optimal on an interval), or ``"flow"``
         (gradient flow, the limit of small η).
@@ -178,8 +179,8 @@ def _curves(
 
     f = filtered(seen.x)
     at_poles = filtered(seen.poles.x.ravel()).reshape(steps.shape[0], *seen.poles.x.shape)
-    residual = jnp.abs(1 - (seen.x + ridge)[None, :] * f).max(1)
-    return *seen.errors(f, at_poles), (residual < _DIVERGED) | ~jnp.isfinite(seen.x).all()
+    bounded = (jnp.abs(1 - (seen.x + ridge)[None, :] * f) < _DIVERGED).all(1)  # so that NaN is out of bounds
+    return *seen.errors(f, at_poles), bounded | ~jnp.isfinite(seen.x).all()
 
 
 def _edges(nodes: SampleSpectrum) -> Array:
