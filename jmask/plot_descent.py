@@ -16,6 +16,7 @@ _COLOURS = ("#c0392b", "#e08e2b", "#2f8f5b", "#1b6ca8", "#7a4fa3", "#5f5f5f")
 _MARKERS = ("o", "o", "o", "o", "s", "D")
 _FLOORS = (("#111111", ":"), ("#111111", "--"))
 _SIZE = 12
+_WORTH = 0.999
 _DEPTH = 300.0  # errors further below the largest leave the panel: they go to 0
 
 
@@ -69,7 +70,7 @@ def points(measured: Any) -> Points:
 def training_curves(lines: Sequence[Line], floors: Sequence[Floor] = (), *, title: str = "") -> Figure:
     """Test and train error, against steps and against d × d × d products.
 
-    A ring marks the predicted best stopping time of each line. What has no prediction is drawn as points alone.
+    A ring marks the predicted best stopping time of each line, where that beats its end by 0.1% or more. What has no prediction is drawn as points alone.
 
     Examples
     --------
@@ -134,8 +135,8 @@ def _draw_line(axes: Axes, line: Line, kind: str, against: str, i: int) -> np.nd
     known = np.isfinite(y).any()
     if known:
         axes.plot(steps, y, color=colour, lw=2.3, label=line.name, zorder=3)
-        if kind == "test" and line.best is not None:
-            at = y[steps == line.best]
+        at = y[steps == line.best]
+        if kind == "test" and at.size and not at[0] > _WORTH * y[-1]:
             axes.plot([line.best], at[:1], "o", ms=14, mfc="none", mec=colour, mew=2.2, zorder=6)
     p = line.points
     if p is None:

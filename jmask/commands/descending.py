@@ -164,7 +164,7 @@ def _run(source: Source, n: int, ridge: float, most: int, draws: int, seed: int)
 
 def predict(optimiser: Optimiser, covariance: Covariance, n: float, ridge: float, most: int) -> Course:
     """The predicted course of an optimiser over ``most`` steps, the best of all whole numbers among them."""
-    grid = np.unique(np.geomspace(1, most, _LINE).round().astype(int))
+    grid = np.union1d(_spread(most, _LINE), _spread(most, _POINTS))
     if optimiser.predicted is None:
         nothing = np.full(len(grid), np.nan)
         return Course(optimiser, grid, nothing, nothing, np.full(len(grid), CONVERGED), None)
@@ -188,6 +188,11 @@ def predict(optimiser: Optimiser, covariance: Covariance, n: float, ridge: float
     return Course(optimiser, steps[order], train, test, state, int(steps[order][np.nanargmin(test)]))
 
 
+def _spread(most: int, count: int) -> np.ndarray:
+    """Whole numbers from 1 to ``most``, evenly in their logarithm, ``count`` where there are so many."""
+    return np.unique(np.geomspace(1, most, count).round().astype(int))
+
+
 def _moments(sample: np.ndarray) -> Gram:
     """A second moment as the Gram of one row would hold it: fits depend on nothing else."""
     s = jnp.asarray(sample)
@@ -202,7 +207,7 @@ def _errors(weights: Array, sample: Array, truth: Array) -> Array:
 def _with_points(course: Course, pairs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> Course:
     """The course, with descents on samples beside it; also at the predicted best step."""
     most = int(course.steps[-1])
-    wanted = {*np.geomspace(1, most, _POINTS).round().astype(int).tolist(), *([course.best] if course.best else [])}
+    wanted = {*_spread(most, _POINTS).tolist(), *([course.best] if course.best else [])}
     steps, rule = sorted(wanted), course.optimiser
     errors, products = np.empty((len(pairs), len(steps), 2)), np.empty((len(pairs), len(steps)))
     for i, (sample, truth) in enumerate(pairs):

@@ -85,9 +85,9 @@ def _verdict(run: Run) -> list[str]:
     place = f"{best.optimiser.name} stopped after {best.best} of {run.most} steps"
     lines = [f"Least of the predicted: {place}", *_worth(run, best)]
     for course in known:
-        end = course.measured
-        if end is not None and np.isfinite(end.test).all():
-            gaps = np.abs(np.interp(np.log(end.steps), np.log(course.steps), course.test) / end.test.mean(0) - 1)
+        points = course.measured
+        if points is not None and np.isfinite(points.test).all():
+            gaps = np.abs(course.test[np.isin(course.steps, points.steps)] / points.test.mean(0) - 1)
             lines.append(
                 f"{course.optimiser.name}: test error predicted to {np.median(gaps):.2%} in the median, "
                 f"{gaps.max():.2%} at most"

@@ -129,13 +129,13 @@ def descent(
     wanted = _as_steps(steps, method, n.dtype)
     settings = _settings(method, learning_rate, momentum, interval, n.dtype)
     most = int(np.asarray(wanted).max(initial=0)).bit_length() if is_concrete(wanted) and method != "flow" else 31
-    bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile
+    bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile; so with the gaps
 
     def evaluate(size: int) -> tuple[Array, Array, Array, Array]:
         nodes = sample_spectrum(covariance.eigenvalues(), n, size=size)
         slots = nodes.support.left.shape[0] - 1
         gaps = min(int(nodes.support.gaps), slots) if is_concrete(nodes.support.gaps) else slots
-        gaps = 0 if isinstance(covariance, Diagonal) else gaps
+        gaps = 0 if isinstance(covariance, Diagonal) else min(slots, next(g for g in (0, 4, 16, slots) if gaps <= g))
         train, test, finite = _curves(covariance, nodes, ridge, wanted.ravel(), settings, method, bits, gaps)
         return train, test, finite, nodes.support.gaps <= slots
 
