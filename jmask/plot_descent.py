@@ -70,7 +70,8 @@ def points(measured: Any) -> Points:
 def training_curves(lines: Sequence[Line], floors: Sequence[Floor] = (), *, title: str = "") -> Figure:
     """Test and train error, against steps and against d × d × d products.
 
-    A ring marks the predicted best stopping time of each line, where that beats its end by 0.1% or more. What has no prediction is drawn as points alone.
+    A ring marks the predicted best stopping time of each line, where that beats its end by 0.1% or more.
+    What has no prediction is drawn as points alone.
 
     Examples
     --------
@@ -137,12 +138,12 @@ def _draw_line(axes: Axes, line: Line, kind: str, against: str, i: int) -> np.nd
         axes.plot(steps, y, color=colour, lw=2.3, label=line.name, zorder=3)
         at = y[steps == line.best]
         if kind == "test" and at.size and not at[0] > _WORTH * y[-1]:
-            axes.plot([line.best], at[:1], "o", ms=14, mfc="none", mec=colour, mew=2.2, zorder=6)
+            axes.plot(steps[steps == line.best], at, "o", ms=14, mfc="none", mec=colour, mew=2.2, zorder=6)
     p = line.points
     if p is None:
         return y[np.isfinite(y)]
     mean, error = np.asarray(getattr(p, kind)), np.asarray(getattr(p, f"{kind}_error"))
-    style = {"ms": 6, "mec": "white", "mew": 0.7, "capsize": 3, "zorder": 4}
+    style: dict[str, Any] = {"ms": 6, "mec": "white", "mew": 0.7, "capsize": 3, "zorder": 4}
     name = None if known else line.name
     axes.errorbar(getattr(p, against), mean, error, fmt=marker, color=colour, label=name, **style)
     return np.concatenate([y[np.isfinite(y)], mean[np.isfinite(mean)]])

@@ -322,6 +322,18 @@ def test_what_diverges_says_so_and_leaves_the_rest():
         jm.check(found)
 
 
+def test_every_method_under_jit():
+    """Constants are traced there too; and what is no number of steps is NaN, not the nearest one."""
+    for options in METHODS.values():
+        rate = {} if options.get("method") == "chebyshev" else {"learning_rate": 0.01}
+        known = DESCENT(AR1, 90, 0.1, steps=7.0, **rate, **options)
+        found = jax.jit(lambda n, o=options, r=rate: DESCENT(AR1, n, 0.1, steps=7.0, **r, **o).test)(90.0)
+        np.testing.assert_allclose(found, known.test, rtol=1e-6)
+    traced = jax.jit(lambda t: DESCENT(AR1, 90, 0.1, learning_rate=0.01, steps=t))(jnp.array([-1.0, 1.5, 7.0]))
+    assert np.isnan(np.asarray(traced.test)).tolist() == [True, True, False]
+    assert traced.status.tolist() == [3, 3, 0]
+
+
 def test_overflow_along_part_of_the_spectrum_is_divergence():
     """Most directions are stable, the top ones overflow: what is left is no answer."""
     found = DESCENT(AR1, 120, 0.0, learning_rate=0.1, steps=[2, 10**3, 10**6])
