@@ -179,6 +179,46 @@ def tune(
 
 
 @app.command()
+def descent(
+    source: Annotated[
+        str, typer.Argument(metavar="[POPULATION|DATA]", help="a population as for theory, or a data file, or digits")
+    ] = "ar1:0.9",
+    dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
+    rows: Annotated[
+        int | None, typer.Option(metavar="N", help="samples to train on; default two a column, as far as DATA goes")
+    ] = None,
+    ridge: Annotated[float, typer.Option(help="penalty of the objective that is descended")] = 0.0,
+    steps: Annotated[int, typer.Option(help="of every optimiser")] = 1000,
+    draws: Annotated[int, typer.Option(help="descents on so many samples, on top; 0: none")] = 3,
+    scale: ScaleOption = Scale.CENTER,
+    columns: Columns = None,
+    id_column: IdColumn = None,
+    seed: Annotated[int, typer.Option(help="for random directions and the samples")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-descent-NAME")
+    ] = None,
+) -> None:
+    """Predict the error of gradient descent after every step, where to stop and what that is worth; measure beside."""
+    _keep_programs()
+    from .commands.descending import run_descent
+
+    run_descent(
+        source,
+        dimension=dimension,
+        rows=rows,
+        ridge=ridge,
+        steps=steps,
+        draws=draws,
+        scale=scale,
+        columns=columns,
+        id_column=id_column,
+        seed=seed,
+        out=out,
+        command=_command_line,
+    )
+
+
+@app.command()
 def sweep(
     study: Annotated[
         str, typer.Argument(metavar="[STUDY.toml]", help="a file, or a preset: quick, paper, dimension")

@@ -4,7 +4,7 @@ The objective is quadratic in each row of the weights, so its full gradient cost
 Gram, and the extreme eigenvalues of its Hessian give the default optimiser its steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -145,6 +145,41 @@ def fit_gradient(
             if int(state.steps) < min(end, max_steps):
                 break
     return _packed(problem, state, tolerance, data if compare else None, is_concrete(state))
+
+
+def snapshots(
+    x: ArrayLike | Gram,
+    ridge: ArrayLike,
+    steps: Sequence[int],
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Iterator[tuple[Array, optax.OptState]]:
+    """Weights (d, d) along the leave-one-out, full-batch descent of ``fit_gradient``, and the optimiser's state there.
+
+    Parameters
+    ----------
+    x, ridge, optimizer
+        As in ``fit_gradient``.
+    steps
+        Numbers of updates to stop at, ascending. A descent that diverges stays where it is no longer finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jmask.descent import snapshots
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> [float(abs(weights).sum()) > 0 for weights, _ in snapshots(x, 0.1, [0, 1])]
+    [False, True]
+    """
+    data = x if isinstance(x, Gram) else as_samples(x)
+    d, dtype = (data.dimension, data.sum.dtype) if isinstance(data, Gram) else (data.shape[1], data.dtype)
+    if list(steps) != sorted(set(steps)) or min(steps, default=0) < 0:
+        raise ValueError(f"steps must be ascending and not negative, got {list(steps)}")
+    problem = _problem(data, as_ridge(ridge, d, dtype), LeaveOneOut(), None)
+    state = _start(problem, optimizer, jax.random.key(0), max(steps, default=0))
+    for stop in steps:
+        state = _advance(problem, state, optimizer=optimizer, tolerance=0.0, max_steps=stop, epoch=1, batch=None)
+        yield state.weights, state.optimizer
 
 
 def _checked_batch(data: Array | Gram, batch_size: int | None, key: PRNGKeyArray | None) -> int | None:

@@ -26,6 +26,22 @@ def test_default_reaches_the_closed_form(n, d, ridge, name):
     assert not np.asarray(result.fit.weights)[hidden].any()
 
 
+@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("n", [12, 60])
+def test_default_needs_at_most_twice_the_products_of_the_best_tuned(n, name):
+    """One product an update; the best tuned is Chebyshev's semi-iteration on the exact range of curvatures."""
+    d, ridge = 20, 0.01
+    x, scheme = data(n, d) * np.logspace(0, 1, d), schemes(d)[name]
+    hide = 0.0 if name != "bernoulli" else float(scheme.hide_rate)
+    s = (1 - hide) ** 2 * x.T @ x / n
+    s = s + hide / (1 - hide) * np.diag(np.diag(s))
+    values = np.linalg.eigvalsh(s) + ridge
+    root = np.sqrt(values[-1] / values[0])
+    products = np.log(2 / 1e-6) / np.log((root + 1) / (root - 1))
+    result = jm.fit_gradient(x, ridge, scheme, tolerance=0.0, max_steps=int(2 * products), compare=True)
+    assert float(result.distance) < 1e-6
+
+
 def test_history_is_the_objective_along_the_way():
     x = data(30, 7)
     result = jm.fit_gradient(x, 0.2)

@@ -1,5 +1,7 @@
 """Training curves: reference numbers, exact limits, an independent contour integral, simulation, derivatives."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,7 @@ def test_powers_of_the_recurrence_are_its_steps(momentum, nesterov):
         y = f + momentum * (f - before)
         new = y + rate * (1 - H * y) if nesterov else y + rate * (1 - H * f)
         f, before = new, f
-        steps[t] = f
+        steps[t] = f + momentum * (f - before) if nesterov else f
     np.testing.assert_allclose(found, [steps[int(t)] for t in wanted], rtol=1e-10)
 
 
@@ -252,6 +254,46 @@ def test_best_stopping_time_by_gradient():
     assert float(curve[1]) < min(float(curve[0]), float(curve[2]))
 
 
+def test_best_schedule_by_gradient():
+    """The learning rate and momentum of least test error after 8 steps, found by descending theory itself."""
+
+    def test_error(v):
+        return DESCENT(AR1, 40, 0.0, learning_rate=jnp.exp(v[0]), momentum=jax.nn.sigmoid(v[1]), steps=8).test
+
+    start = jnp.array([np.log(0.01), 0.0])
+    result = jm.tune.minimise(test_error, start)
+    assert bool(result.converged)
+    assert float(result.value) < 0.9 * float(test_error(start))
+    for move in ([0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05]):
+        assert float(test_error(result.argument + jnp.array(move))) > float(result.value)
+
+
+@pytest.mark.slow
+def test_cost():
+    """50 step counts at d = 500, and the gradient of one of them: bounds with room for a busy machine."""
+    c = jm.covariance.ar1(500, 0.9)
+    steps = np.unique(np.geomspace(1, 3000, 60).round())[:50]
+    DESCENT(c, 500, 0.1, learning_rate=0.01, steps=steps)  # compiles
+
+    def seconds(call):
+        jax.block_until_ready(call())
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds(lambda: DESCENT(c, 501, 0.1, learning_rate=0.01, steps=steps).test) < 10
+
+    def total(v):
+        return DESCENT(c, 500, v[0], learning_rate=v[1], momentum=v[2], steps=steps).test.sum()
+
+    at = jnp.array([0.1, 0.005, 0.5])
+    value, gradient = jax.jit(total), jax.jit(jax.grad(total))
+    assert seconds(lambda: gradient(at)) < 3 * seconds(lambda: value(at))
+
+
 # ---------------------------------------------------------------------------------------------- transforms, status
 def test_vmap_over_everything():
     def f(n, rho):
@@ -278,6 +320,25 @@ def test_what_diverges_says_so_and_leaves_the_rest():
     assert np.isnan([float(found.test[2]), float(found.train[2])]).all()
     with pytest.raises(RuntimeError, match="diverged"):
         jm.check(found)
+
+
+def test_every_method_under_jit():
+    """Constants are traced there too; and what is no number of steps is NaN, not the nearest one."""
+    for options in METHODS.values():
+        rate = {} if options.get("method") == "chebyshev" else {"learning_rate": 0.01}
+        known = DESCENT(AR1, 90, 0.1, steps=7.0, **rate, **options)
+        found = jax.jit(lambda n, o=options, r=rate: DESCENT(AR1, n, 0.1, steps=7.0, **r, **o).test)(90.0)
+        np.testing.assert_allclose(found, known.test, rtol=1e-6)
+    traced = jax.jit(lambda t: DESCENT(AR1, 90, 0.1, learning_rate=0.01, steps=t))(jnp.array([-1.0, 1.5, 7.0]))
+    assert np.isnan(np.asarray(traced.test)).tolist() == [True, True, False]
+    assert traced.status.tolist() == [3, 3, 0]
+
+
+def test_overflow_along_part_of_the_spectrum_is_divergence():
+    """Most directions are stable, the top ones overflow: what is left is no answer."""
+    found = DESCENT(AR1, 120, 0.0, learning_rate=0.1, steps=[2, 10**3, 10**6])
+    assert found.status.tolist() == [0, 5, 5]
+    assert np.isnan(np.asarray(found.test[1:])).all()
 
 
 def test_shapes_and_no_second_compilation():

@@ -14,7 +14,7 @@ def recurrence(
     h: Float[Array, " k"], steps: Int[Array, " t"], rate: Array, momentum: Array, nesterov: bool, bits: int
 ) -> Float[Array, "t k"]:
     """f after each number of steps below 2^bits: f₊ = y + rate(1 - h y) with y = f for heavy ball, which adds
-    momentum·(f - f₋) behind it, and y = f + momentum·(f - f₋) for Nesterov."""
+    momentum·(f - f₋) behind it, and y = f + momentum·(f - f₋) for Nesterov, of which y is returned."""
     decay = 1 - rate * h
     now, before = ((1 + momentum) * decay, -momentum * decay) if nesterov else (momentum + decay, -momentum + 0 * h)
     one, zero = jnp.ones_like(h), jnp.zeros_like(h)
@@ -29,7 +29,9 @@ def recurrence(
         return ((matrix[:, :, :, None] * matrix[:, None, :, :]).sum(-2), offset, pair), None
 
     start = jnp.zeros((steps.shape[0], h.shape[0], 2), h.dtype)
-    return lax.scan(body, (matrix, offset, start), jnp.arange(bits, dtype=steps.dtype))[0][2][:, :, 0]
+    pair = lax.scan(body, (matrix, offset, start), jnp.arange(bits, dtype=steps.dtype))[0][2]
+    ahead = momentum * (pair[:, :, 0] - pair[:, :, 1]) if nesterov else 0
+    return pair[:, :, 0] + ahead
 
 
 def flow(h: Float[Array, " k"], times: Float[Array, " t"], rate: Array) -> Float[Array, "t k"]:

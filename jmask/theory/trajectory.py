@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_not_negative
-from .._types import CONVERGED, DIVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, DIVERGED, MAX_STEPS, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
 from ..covariance import Covariance, Diagonal
 from .coordinate import Coordinates, coordinates
 from .equivalent import checked
@@ -81,6 +81,7 @@ def descent(
         η. Required, except for ``"chebyshev"``, which has its own.
     momentum
         In [0, 1), for ``"heavy ball"`` (0 is plain gradient descent) and ``"nesterov"``; constant over the steps.
+        Nesterov's weights are those at which the next gradient is taken, as ``optax`` and others hold them.
     method
         ``"heavy ball"``, ``"nesterov"``, ``"chebyshev"`` (the semi-iteration, optimal on an interval), or ``"flow"``
         (gradient flow, the limit of small η).
@@ -125,16 +126,16 @@ def descent(
     covariance, n, ridge, _ = checked(covariance, n, ridge, None)
     if ridge.ndim:
         raise ValueError(f"ridge must be a scalar for a descent, got shape {ridge.shape}")
-    wanted = _as_steps(steps, method, n.dtype)
+    wanted, whole = _as_steps(steps, method, n.dtype)
     settings = _settings(method, learning_rate, momentum, interval, n.dtype)
     most = int(np.asarray(wanted).max(initial=0)).bit_length() if is_concrete(wanted) and method != "flow" else 31
-    bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile
+    bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile; so with the gaps
 
     def evaluate(size: int) -> tuple[Array, Array, Array, Array]:
         nodes = sample_spectrum(covariance.eigenvalues(), n, size=size)
         slots = nodes.support.left.shape[0] - 1
         gaps = min(int(nodes.support.gaps), slots) if is_concrete(nodes.support.gaps) else slots
-        gaps = 0 if isinstance(covariance, Diagonal) else gaps
+        gaps = 0 if isinstance(covariance, Diagonal) else min(slots, next(g for g in (0, 4, 16, slots) if gaps <= g))
         train, test, finite = _curves(covariance, nodes, ridge, wanted.ravel(), settings, method, bits, gaps)
         return train, test, finite, nodes.support.gaps <= slots
 
@@ -145,6 +146,7 @@ def descent(
     train, test, finite, resolved = found
     status = jnp.where((status == CONVERGED) & ~resolved, MAX_STEPS, status)
     status = jnp.where(finite, status, DIVERGED)
+    status = jnp.where(whole.ravel(), status, NON_FINITE)
     d = covariance.dimension
     train, test = (
         jnp.broadcast_to(known_where(status[:, None], e), (status.shape[0], d)).reshape(*wanted.shape, d)
@@ -178,8 +180,8 @@ def _curves(
 
     f = filtered(seen.x)
     at_poles = filtered(seen.poles.x.ravel()).reshape(steps.shape[0], *seen.poles.x.shape)
-    residual = jnp.abs(1 - (seen.x + ridge)[None, :] * f).max(1)
-    return *seen.errors(f, at_poles), (residual < _DIVERGED) | ~jnp.isfinite(seen.x).all()
+    bounded = (jnp.abs(1 - (seen.x + ridge)[None, :] * f) < _DIVERGED).all(1)  # so that NaN is out of bounds
+    return *seen.errors(f, at_poles), bounded | ~jnp.isfinite(seen.x).all()
 
 
 def _edges(nodes: SampleSpectrum) -> Array:
@@ -188,7 +190,8 @@ def _edges(nodes: SampleSpectrum) -> Array:
     return ends * (1 - (m / (m - ends[:, None])).sum(1) / nodes.n)
 
 
-def _as_steps(steps: ArrayLike, method: str, dtype: jnp.dtype) -> Array:
+def _as_steps(steps: ArrayLike, method: str, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """The step counts, or times; and whether each is one, which only a traced value may fail to be."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     wanted = as_float(steps, "steps", dtype if method == "flow" else np.dtype(np.float64))
@@ -196,12 +199,13 @@ def _as_steps(steps: ArrayLike, method: str, dtype: jnp.dtype) -> Array:
         raise ValueError(f"steps must be a scalar or a vector (t,), got shape {wanted.shape}")
     require_not_negative(wanted, "steps")
     if method == "flow":
-        return wanted
+        return wanted, wanted >= 0
     if is_concrete(wanted) and (np.asarray(wanted) != np.floor(np.asarray(wanted))).any():
         raise ValueError(f"steps must be whole numbers, got {steps} (times belong to method='flow')")
     if is_concrete(wanted) and np.asarray(wanted).max(initial=0) >= 2**31:
         raise ValueError(f"steps must be below 2^31, got {np.asarray(wanted).max():g}")
-    return wanted.astype(jnp.int32)
+    known = (wanted >= 0) & (wanted == jnp.floor(wanted)) & (wanted < 2**31)
+    return jnp.where(known, wanted, 0).astype(jnp.int32), known
 
 
 def _settings(
@@ -213,9 +217,10 @@ def _settings(
 ) -> tuple[Array, ...]:
     """What the method runs with: (rate, momentum), (rate,), or the interval; () where that is to be predicted."""
     push = _as_scalar(momentum, "momentum", dtype)
-    if is_concrete(push) and not 0 <= float(np.asarray(push)) < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {float(np.asarray(push)):g}")
-    if method in ("chebyshev", "flow") and not (is_concrete(push) and float(np.asarray(push)) == 0):
+    known = is_concrete(momentum)  # what is given, since under jit a constant becomes a tracer when it is converted
+    if known and not 0 <= float(np.asarray(momentum)) < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {float(np.asarray(momentum)):g}")
+    if method in ("chebyshev", "flow") and not (known and float(np.asarray(momentum)) == 0):
         raise ValueError(f"momentum belongs to the methods heavy ball and nesterov, got one with {method!r}")
     if interval is not None and method != "chebyshev":
         raise ValueError(f"interval belongs to the method chebyshev, got one with {method!r}")
