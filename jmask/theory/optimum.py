@@ -177,8 +177,7 @@ class _Forms:
 
 def _forms(covariance: Covariance, nodes: SampleSpectrum) -> _Forms:
     m = clean_eigenvalues(covariance.eigenvalues())
-    d = m.shape[0]
-    squares = jax.vmap(covariance.spectral_diagonal, (0, None), 1)(jnp.eye(d, dtype=m.dtype), jnp.zeros_like(m))
+    d, squares = m.shape[0], _squares(covariance)
     overlaps = nodes.weighted_overlaps(m)
     kernel = nodes.inverse_gaps() * (d / nodes.n * nodes.weighted_variance)[None, :]
     diagonal = overlaps * nodes.at.variance[:, None] + nodes.pair_diagonal(m)
@@ -256,12 +255,39 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
     )
 
 
+@pytree
+class _Decomposed(Covariance):
+    """A population as far as spectral predictors know it, decomposed once for many ranks."""
+
+    values: Array  # (d,) eigenvalues
+    squares: Array  # (d, d) squared entries of the eigenvectors
+
+    @property
+    def dimension(self) -> int:
+        return self.values.shape[-1]
+
+    def eigenvalues(self) -> Array:
+        return self.values
+
+    def spectral_diagonal(self, values: Array, slopes: Array) -> Array:
+        del slopes
+        return self.squares @ values
+
+
+def _squares(covariance: Covariance) -> Array:
+    """(d, d) squared entries of the eigenvectors of Σ, row k of coordinate k."""
+    d, dtype = covariance.dimension, covariance.eigenvalues().dtype
+    no_slopes = jnp.zeros(d, dtype)
+    return jax.vmap(covariance.spectral_diagonal, (0, None), 1)(jnp.eye(d, dtype=dtype), no_slopes)
+
+
 @jax.jit
 def _best_rank(covariance: Covariance, n: Array) -> Array:
     covariance, n = lax.stop_gradient((covariance, n))
+    known = _Decomposed(covariance.eigenvalues(), _squares(covariance))
 
     def risk(rank: Array) -> Array:
-        return ppca_errors(covariance, n, rank, SIZES[0])[0].mean()
+        return ppca_errors(known, n, rank, SIZES[0])[0].mean()
 
     top = jnp.minimum(n, covariance.dimension)
     grid = top * jnp.arange(_RANKS, dtype=n.dtype) / _RANKS
