@@ -65,7 +65,7 @@ def comparison(
     figure = Figure(figsize=(12.5, 5.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
     _draw_errors(left, names, np.asarray(predicted, float), np.asarray(held_out, float), floor, conditional)
-    _draw_xi(right, np.asarray(x, float), np.asarray(xi, float), np.asarray(weight, float), believed)
+    draw_xi(right, x, xi, weight, believed)
     if title:
         figure.suptitle(title, fontsize=_SIZE + 3)
     return figure
@@ -95,7 +95,20 @@ def _draw_errors(
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=_SIZE - 1)
 
 
-def _draw_xi(axes: Axes, x: np.ndarray, xi: np.ndarray, weight: np.ndarray, believed: Mapping[str, np.ndarray]) -> None:
+def draw_xi(axes: Axes, x: ArrayLike, xi: ArrayLike, weight: ArrayLike, believed: Mapping[str, np.ndarray]) -> None:
+    """One panel: ξ (k,) at x (k,), where its weight lies, and what each method takes it to be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from jmask import plot_compare
+    >>> axes, x = Figure().subplots(), np.array([1.0, 2.0, 3.0])
+    >>> plot_compare.draw_xi(axes, x, x, x / 6, {"PPCA": x + 1})
+    >>> axes.get_legend_handles_labels()[1][1]
+    'PPCA: flat, then ∝ x'
+    """
+    x, xi, weight = (np.asarray(part, float) for part in (x, xi, weight))
     known = np.isfinite(x) & (x > 0)
     axes.plot(x, xi, color=_FLOOR, lw=4.5, alpha=0.85, label="ξ(x): variance of new data along it", zorder=2)
     for name, shape in believed.items():

@@ -64,16 +64,12 @@ def test_white_population(n):
 @pytest.mark.parametrize(("ratio", "gamma"), [(0.5, 0.5), (0.5, 2.0), (0.8, 1.0)])
 def test_inverse_marchenko_pastur_makes_ridge_optimal(ratio, gamma):
     d = 240
-    angle = (np.arange(200000) + 0.5) / 200000 * np.pi
-    x = 1 + ratio - 2 * np.sqrt(ratio) * np.cos(angle)
-    mass = 2 * np.sin(angle) ** 2 / (np.pi * x) * np.pi / 200000
-    quantiles = np.interp((np.arange(d) + 0.5) / d, np.cumsum(mass) - mass / 2, x)
     n = d / gamma
-    c = jm.covariance.Isotropic(quantiles.mean() / quantiles)
+    c = jm.covariance.inverse_marchenko_pastur(d, ratio)
     floor = THEORY.floor(c, n).error
+    closed_form = 1 / (1 - d / (n + d / ratio))
     np.testing.assert_allclose(THEORY.errors(c, n, gamma / ratio).test, floor, rtol=1e-5)
-    # the mean of 240 quantiles of Σ is off by 2e-5 of that of the law, and so is the closed form
-    np.testing.assert_allclose(floor, 1 / (1 - d / (n + d / ratio)), rtol=5e-5)
+    np.testing.assert_allclose(floor, closed_form, rtol=1e-5)
 
 
 def test_equal_blocks_with_plenty_of_data_are_an_exact_factor_model():
@@ -289,14 +285,11 @@ def test_ppca_against_simulation(name, ratio):
         values, vectors = np.linalg.eigh(x.T @ x / n)
         for j, rank in enumerate(ranks):
             rest = values[: D - rank].mean()
-            h = np.where(np.arange(D) < D - rank, 1, rest / np.maximum(values, 1e-12))
-            h = np.where((np.arange(D) < D - n), 1, h) if rank >= n else h
+            h = np.where(np.arange(D) < D - rank, 1, rest / np.maximum(values, 1e-12))  # rank n: the projector
             masked[seed, j] = masked_risk((vectors * h) @ vectors.T, sigma).mean()
             tail = vectors[:, : D - rank]
             rebuilt[seed, j] = ((sigma @ tail) * tail).sum() / D
     for j, rank in enumerate(ranks):
-        if rank == n:  # ridgeless exactly: an interpolation, tested above
-            continue
         theory = THEORY.ppca(believed, n, rank)
         for simulated, predicted in ((masked, theory.masked_error), (rebuilt, theory.reconstruction_error)):
             allowance = 3 * simulated[:, j].std(ddof=1) / np.sqrt(seeds) + 4 / D * predicted

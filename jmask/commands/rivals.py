@@ -78,14 +78,14 @@ def fight(population: Covariance, n: float) -> Fight:
     rank = float(pca.rank)
     rivals = (
         Rival(MEAN, "", variance),
-        Rival(RIDGE, f"ridge {best:.3g}", float(ridge_error), _scaled(nodes, 1 / (nodes.x + best))),
-        Rival(PPCA, f"rank {rank:.3g}", float(pca.masked_error), _scaled(nodes, _ppca_shrinker(nodes, rank))),
-        Rival(LINEAR, f"ridge {shrunk:.3g}", float(linear_error), _scaled(nodes, 1 / (nodes.x + shrunk))),
+        Rival(RIDGE, f"ridge {best:.3g}", float(ridge_error), believed_variance(nodes, 1 / (nodes.x + best))),
+        Rival(PPCA, f"rank {rank:.3g}", float(pca.masked_error), believed_variance(nodes, ppca_shrinker(nodes, rank))),
+        Rival(LINEAR, f"ridge {shrunk:.3g}", float(linear_error), believed_variance(nodes, 1 / (nodes.x + shrunk))),
         Rival(NONLINEAR, "", _nonlinear(population, nodes)),
         Rival(FLOOR, "", float(floor.error)),
         Rival(CONDITIONAL, "", _conditional_variance(population)),
     )
-    return _with_gaps(nodes, Fight(float(n), d, rivals, *_shown(nodes)))
+    return _with_gaps(nodes, Fight(float(n), d, rivals, *shown(nodes)))
 
 
 def _linear_ridge(eigenvalues: np.ndarray, n: float) -> float:
@@ -111,7 +111,8 @@ def _conditional_variance(population: Covariance) -> float:
     return float((1 / population.spectral_diagonal(inverse, -(inverse**2))).mean())
 
 
-def _ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
+def ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
+    """(k,) h of PPCA at the nodes."""
     d, weight, x = nodes.eigenvalues.shape[0], np.asarray(nodes.weight), np.asarray(nodes.x)
     below = np.cumsum(weight) - weight / 2 < 1 - rank / d
     below[0] = True
@@ -119,14 +120,15 @@ def _ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
     return np.where(below, 1, rest / np.where(below, 1, x))
 
 
-def _scaled(nodes: SampleSpectrum, h: np.ndarray) -> np.ndarray:
-    """1/h, scaled so that h·ξ has mean 1 under dF/ξ: what ξ would have to be for h to reach the floor."""
+def believed_variance(nodes: SampleSpectrum, h: np.ndarray) -> np.ndarray:
+    """1/h at the nodes but the atom, scaled so that h·ξ has mean 1 under dF/ξ: at the floor it would be ξ."""
     weight, h = np.asarray(nodes.weight), np.asarray(h)
     scale = (weight * _inverse_variance(nodes)).sum() / (weight * h).sum()
     return 1 / (h * scale)[1:]
 
 
-def _shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, ξ and the share of dF/ξ at the nodes but the atom."""
     share = np.asarray(nodes.weight) * _inverse_variance(nodes)
     return np.asarray(nodes.x)[1:], np.asarray(nodes.at.variance)[1:], (share / share.sum())[1:]
 

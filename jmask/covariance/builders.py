@@ -129,13 +129,14 @@ def inverse_marchenko_pastur(d: int, ratio: float) -> Isotropic:
 
     Notes
     -----
-    The inverses are the law's quantiles at (j + ½)/d, moved and stretched to its mean 1 and its variance ``ratio``.
+    Each eigenvalue stands for a share 1/d of the law: its square is the mean of 1/x there over the mean of x. At
+    d = 240 error and floor are within 10⁻⁵ of those of the law.
 
     Examples
     --------
     >>> import jmask as jm
     >>> c = jm.covariance.inverse_marchenko_pastur(100, 0.5)
-    >>> round(float((1 / c.eigenvalues()).mean()), 12)
+    >>> round(float((1 / c.eigenvalues()).mean()), 3)
     1.0
     """
     d = _as_dimension(d)
@@ -144,9 +145,13 @@ def inverse_marchenko_pastur(d: int, ratio: float) -> Isotropic:
     angle = np.pi * (np.arange(_FINE_GRID) + 0.5) / _FINE_GRID
     x = 1 + ratio - 2 * np.sqrt(ratio) * np.cos(angle)
     mass = 2 * np.sin(angle) ** 2 / x / _FINE_GRID
-    quantiles = np.interp((np.arange(d) + 0.5) / d, np.cumsum(mass) - mass / 2, x)
-    inverses = 1 + (quantiles - quantiles.mean()) * np.sqrt(ratio / quantiles.var())
-    return Isotropic(1 / inverses)
+    shares = np.linspace(0, 1, d + 1)
+
+    def within(values: np.ndarray) -> np.ndarray:
+        """(d,) integrals over the shares."""
+        return np.diff(np.interp(shares, np.cumsum(mass) / mass.sum(), np.cumsum(mass * values)))
+
+    return Isotropic(np.sqrt(within(1 / x) / within(x)))
 
 
 def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, noise: ArrayLike = 1.0) -> Spiked:

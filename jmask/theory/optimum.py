@@ -5,7 +5,6 @@ stayed where it is (``held``).
 """
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -136,12 +135,14 @@ def _as_shrinker(nodes: SampleSpectrum, h: Array) -> Shrinker:
     return Shrinker(nodes.x[1:], h[1:], h[0])
 
 
-@partial(jax.jit, static_argnames=("size",))
 def _constant_floor(covariance: Covariance, n: Array, size: int) -> Found:
-    nodes = sample_spectrum(covariance.eigenvalues(), n, size=size)
+    return _inverse_variance(sample_spectrum(covariance.eigenvalues(), n, size=size))
+
+
+@jax.jit
+def _inverse_variance(nodes: SampleSpectrum) -> Found:
     h = 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1)
-    shrinker = _as_shrinker(nodes, h)
-    return 1 / (nodes.weight * h).sum(), shrinker, jnp.array(0), jnp.array(CONVERGED)
+    return 1 / (nodes.weight * h).sum(), _as_shrinker(nodes, h), jnp.array(0), jnp.array(CONVERGED)
 
 
 @pytree
@@ -185,13 +186,20 @@ def _forms(covariance: Covariance, nodes: SampleSpectrum) -> _Forms:
     return _Forms(squares @ overlaps.T, squares, overlaps, diagonal, m, kernel)
 
 
-@partial(jax.jit, static_argnames=("size",))
 def _general_floor(covariance: Covariance, n: Array, size: int) -> Found:
     fixed = lax.stop_gradient((covariance, n))
     nodes = sample_spectrum(fixed[0].eigenvalues(), fixed[1], size=size)
-    forms = _forms(fixed[0], nodes)
-    eps = float(jnp.finfo(n.dtype).eps)
-    trials = jnp.asarray(_TRIALS, n.dtype)
+    h, steps, status = _least(fixed[0], nodes)
+    moving = sample_spectrum(covariance.eigenvalues(), n, size=size)
+    return *_at_least(covariance, n, nodes, moving, h), steps, status
+
+
+@jax.jit
+def _least(covariance: Covariance, nodes: SampleSpectrum) -> tuple[Array, Array, Array]:
+    """h of least risk at the nodes, steps and status."""
+    forms = _forms(covariance, nodes)
+    eps = float(jnp.finfo(nodes.n.dtype).eps)
+    trials = jnp.asarray(_TRIALS, nodes.n.dtype)
 
     def body(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         h, risk, _, steps = state
@@ -207,10 +215,16 @@ def _general_floor(covariance: Covariance, n: Array, size: int) -> Found:
     start = jnp.where(nodes.weight > 0, 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1), 0)
     state = (start, forms.risk(start), jnp.array(True), jnp.array(0))
     h, _, running, steps = lax.while_loop(lambda s: s[2] & (s[3] < _MAX_STEPS), body, state)
-    shrinker = _as_shrinker(nodes, undifferentiated(h, (covariance, n)))
-    moving = sample_spectrum(covariance.eigenvalues(), n, size=size)
-    error = risk_of(covariance, moving, held(h, (covariance, n))).mean()
-    return error, shrinker, steps, jnp.where(running, MAX_STEPS, CONVERGED)
+    return h, steps, jnp.where(running, MAX_STEPS, CONVERGED)
+
+
+@jax.jit
+def _at_least(
+    covariance: Covariance, n: Array, fixed: SampleSpectrum, moving: SampleSpectrum, h: Array
+) -> tuple[Array, Shrinker]:
+    inputs = (covariance, n)
+    error = risk_of(covariance, moving, held(h, inputs)).mean()
+    return error, _as_shrinker(fixed, undifferentiated(h, inputs))
 
 
 # ------------------------------------------------------------------------------------------- the best rank
