@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from ._types import ArrayLike
+from .plot import plain_log_ticks
 
 _COLOURS = {"masked ridge": "#1b6ca8", "PPCA": "#c0392b", "Ledoit–Wolf": "#2f8f5b"}
 _STYLES = {"masked ridge": "-", "PPCA": "-", "Ledoit–Wolf": "--"}
@@ -134,8 +135,8 @@ def draw_xi(axes: Axes, x: ArrayLike, xi: ArrayLike, weight: ArrayLike, believed
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=_SIZE - 1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axes)
     axes.set_xlabel("eigenvalue x of the sample covariance", fontsize=_SIZE)
     axes.set_ylabel("population variance along its eigenvector", fontsize=_SIZE)
     axes.grid(alpha=0.22, which="major")
@@ -184,7 +185,7 @@ def family_map(
         (grid[1], lower, "ridge over the floor"),
     ):
         if image is not None:
-            bar = figure.colorbar(image, ax=list(row), format=PercentFormatter(1.0, decimals=0), pad=0.01)
+            bar = figure.colorbar(image, ax=list(row), format=PercentFormatter(1.0), pad=0.01)
             bar.set_label(label, fontsize=_SIZE)
     return figure
 

@@ -113,6 +113,17 @@ def test_reconstruction_falls_with_the_rank_and_the_masked_error_does_not():
         np.testing.assert_allclose(curve.masked_error[i], THEORY.ppca(AR1, 150, ranks[i]).masked_error, rtol=1e-7)
 
 
+def test_vmap_over_sample_sizes_is_a_loop():
+    """Below, at and above d in one call, where only some lanes have an atom."""
+
+    def both(n):
+        return jnp.stack([THEORY.ppca(RING, n, 12.0).masked_error, THEORY.floor(RING, n).error])
+
+    sizes = jnp.array([30.0, 60.0, 150.0])
+    together = jax.jit(jax.vmap(both))(sizes)
+    np.testing.assert_allclose(together, jnp.stack([both(n) for n in sizes]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [30.0, 150.0])
 @pytest.mark.parametrize("c", [AR1, RING, LINEAR], ids=["ar1", "ring", "linear"])
 def test_best_rank_is_a_minimum(c, n):

@@ -4,14 +4,14 @@ All members have a constant diagonal, where R[h] = ∫h²ξ dF/(∫h dF)² and t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from .._types import Array, pytree
+from .._types import Array, ArrayLike, pytree
 from ..covariance import Covariance
 from ..theory.real_axis import SampleSpectrum, sample_spectrum
 from .progress import track
@@ -71,11 +71,11 @@ FAMILIES = (
 class Least:
     """At each of m sample sizes: ridge at its best, PPCA at its best rank, the floor; all (m,)."""
 
-    ridge: Array
-    ridge_error: Array
-    rank: Array
-    ppca_error: Array
-    floor: Array
+    ridge: ArrayLike
+    ridge_error: ArrayLike
+    rank: ArrayLike
+    ppca_error: ArrayLike
+    floor: ArrayLike
 
 
 @dataclass(frozen=True)
@@ -90,38 +90,39 @@ class RiskMap:
 
 def risk_map(ratios: np.ndarray) -> RiskMap:
     """Errors of every member of every family at n = ratio·d."""
-    n = jnp.asarray(ratios * MAP_DIMENSION)
+    n = ratios * MAP_DIMENSION
     members = [family.build(value).eigenvalues() for family in FAMILIES for value in family.values]
     found = [least_errors(m, n) for m in track(members, "populations")]
     shape = (len(FAMILIES), -1, len(ratios))
     ridge, ppca, floor = (
-        np.stack([np.asarray(getattr(part, name)) for part in found]).reshape(shape)
+        np.stack([getattr(part, name) for part in found]).reshape(shape)
         for name in ("ridge_error", "ppca_error", "floor")
     )
     return RiskMap(ratios, ridge, ppca, floor)
 
 
-@jax.jit
-def least_errors(eigenvalues: Array, n: Array) -> Least:
+def least_errors(eigenvalues: ArrayLike, n: ArrayLike) -> Least:
     """The three at sample sizes n (m,), for population eigenvalues (d,) whose functions have a constant diagonal.
 
     A rank is found to one node of 1024, which moves the error at the best one by some 1e-5; ridges to 6%, 1e-4.
     """
+    at = [_least_at(jnp.asarray(eigenvalues), jnp.asarray(float(one))) for one in np.asarray(n)]
+    return Least(*(np.array([getattr(found, field.name) for found in at]) for field in fields(Least)))
 
-    def at(n: Array) -> Least:
-        nodes = sample_spectrum(eigenvalues, n, size=_NODES)
-        ridges = eigenvalues.mean() * jnp.geomspace(_LOWEST, _HIGHEST, _RIDGES, dtype=n.dtype)
-        p, v = nodes.weight, nodes.weighted_variance
-        h = 1 / (nodes.x[None, :] + ridges[:, None])
-        risks = h**2 @ v / (h @ p) ** 2
-        there = p > 0
-        floor = 1 / jnp.where(there, p**2 / jnp.where(there, v, 1), 0).sum()
-        by_cut = _ppca_errors(nodes)
-        cut = by_cut.argmin()
-        rank = eigenvalues.shape[0] * _sums_after(p)[cut]
-        return Least(ridges[risks.argmin()], risks.min(), rank, by_cut[cut], floor)
 
-    return jax.lax.map(at, n)
+@jax.jit
+def _least_at(eigenvalues: Array, n: Array) -> Least:
+    nodes = sample_spectrum(eigenvalues, n, size=_NODES)
+    ridges = eigenvalues.mean() * jnp.geomspace(_LOWEST, _HIGHEST, _RIDGES, dtype=n.dtype)
+    p, v = nodes.weight, nodes.weighted_variance
+    h = 1 / (nodes.x[None, :] + ridges[:, None])
+    risks = h**2 @ v / (h @ p) ** 2
+    there = p > 0
+    floor = 1 / jnp.where(there, p**2 / jnp.where(there, v, 1), 0).sum()
+    by_cut = _ppca_errors(nodes)
+    cut = by_cut.argmin()
+    rank = eigenvalues.shape[0] * _sums_after(p)[cut]
+    return Least(ridges[risks.argmin()], risks.min(), rank, by_cut[cut], floor)
 
 
 def _ppca_errors(nodes: SampleSpectrum) -> Array:

@@ -1,6 +1,6 @@
 """What every spectral predictor reaches in theory on one population, and ξ(x), which says why."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,7 @@ LINEAR, NONLINEAR = "Ledoit–Wolf", "nonlinear shrinkage"
 FLOOR, CONDITIONAL = "floor", "conditional variance"
 
 _NODES = 512
+_RANK_TOLERANCE = 1e-5  # times d: a best rank at a gap is found so well, and no node beside the gap may change sides
 _SINGULAR = 1e-13  # eigenvalues of Σ below this share of the largest count as so large
 
 
@@ -52,16 +53,7 @@ class Fight:
 
 
 def fight(population: Covariance, n: float) -> Fight:
-    """Every rival on a population of which nothing is random.
-
-    Examples
-    --------
-    >>> import jmask as jm
-    >>> from jmask.commands.rivals import FLOOR, PPCA, RIDGE, fight
-    >>> found = fight(jm.covariance.blocks(40, 10, 0.5), 80)
-    >>> bool(found.error(FLOOR) < found.error(PPCA) < found.error(RIDGE))
-    True
-    """
+    """Every rival on a population of which nothing is random."""
     d = population.dimension
     eigenvalues = np.asarray(population.eigenvalues())
     variance = float(eigenvalues.mean())
@@ -85,7 +77,7 @@ def fight(population: Covariance, n: float) -> Fight:
         Rival(FLOOR, "", float(floor.error)),
         Rival(CONDITIONAL, "", _conditional_variance(population)),
     )
-    return _with_gaps(nodes, Fight(float(n), d, rivals, *shown(nodes)))
+    return Fight(float(n), d, rivals, *shown(nodes))
 
 
 def _linear_ridge(eigenvalues: np.ndarray, n: float) -> float:
@@ -114,34 +106,29 @@ def _conditional_variance(population: Covariance) -> float:
 def ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
     """(k,) h of PPCA at the nodes."""
     d, weight, x = nodes.eigenvalues.shape[0], np.asarray(nodes.weight), np.asarray(nodes.x)
-    below = np.cumsum(weight) - weight / 2 < 1 - rank / d
+    below = np.cumsum(weight) - weight / 2 < 1 - rank / d + _RANK_TOLERANCE
     below[0] = True
     rest = (weight * x)[below].sum() / weight[below].sum()
     return np.where(below, 1, rest / np.where(below, 1, x))
 
 
 def believed_variance(nodes: SampleSpectrum, h: np.ndarray) -> np.ndarray:
-    """1/h at the nodes but the atom, scaled so that h·ξ has mean 1 under dF/ξ: at the floor it would be ξ."""
+    """1/h as ``shown``, scaled so that h·ξ has mean 1 under dF/ξ: of the h at the floor it would be ξ."""
     weight, h = np.asarray(nodes.weight), np.asarray(h)
     scale = (weight * _inverse_variance(nodes)).sum() / (weight * h).sum()
-    return 1 / (h * scale)[1:]
+    return _opened(nodes, 1 / (h * scale)[1:])
 
 
 def shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, ξ and the share of dF/ξ at the nodes but the atom."""
+    """x, ξ and the share of dF/ξ at the nodes but the atom; NaN in every gap of the spectrum."""
     share = np.asarray(nodes.weight) * _inverse_variance(nodes)
-    return np.asarray(nodes.x)[1:], np.asarray(nodes.at.variance)[1:], (share / share.sum())[1:]
+    values = np.asarray(nodes.x)[1:], np.asarray(nodes.at.variance)[1:], (share / share.sum())[1:]
+    x, xi, weight = (_opened(nodes, value) for value in values)
+    return x, xi, weight
 
 
-def _with_gaps(nodes: SampleSpectrum, found: Fight) -> Fight:
-    """A line of NaN wherever the spectrum has a gap."""
+def _opened(nodes: SampleSpectrum, values: np.ndarray) -> np.ndarray:
+    """A NaN between values on either side of a gap."""
     u, left, right = (np.asarray(part) for part in (nodes.at.u[1:], nodes.support.left, nodes.support.right))
-    ends = right[:-1][left[1:] > right[:-1]]
-    at = np.searchsorted(u, ends)
-    at = at[(at > 0) & (at < len(u))]
-
-    def opened(values: np.ndarray) -> np.ndarray:
-        return np.insert(values, at, np.nan)
-
-    rivals = tuple(r if r.believed is None else replace(r, believed=opened(r.believed)) for r in found.rivals)
-    return replace(found, rivals=rivals, x=opened(found.x), xi=opened(found.xi), weight=opened(found.weight))
+    at = np.searchsorted(u, right[:-1][left[1:] > right[:-1]])
+    return np.insert(values, at[(at > 0) & (at < len(u))], np.nan)
