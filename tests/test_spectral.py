@@ -103,14 +103,24 @@ def test_two_levels_at_a_gap():
     np.testing.assert_allclose(large, d / (low / 0.1 + top / 5.0), rtol=1e-6)
 
 
+ppca_at_four_ranks = jax.jit(jax.vmap(lambda rank: THEORY.ppca(AR1, 150.0, rank)))
+
+
 def test_reconstruction_falls_with_the_rank_and_the_masked_error_does_not():
     ranks = jnp.array([2.0, 10.0, 25.0, 45.0])
-    curve = jax.jit(jax.vmap(lambda rank: THEORY.ppca(AR1, 150.0, rank)))(ranks)
+    curve = ppca_at_four_ranks(ranks)
     assert bool(jnp.all(curve.converged))
     assert bool((jnp.diff(curve.reconstruction_error) < 0).all())
     assert float(curve.masked_error[3]) > float(curve.masked_error[2])
     for i in (0, 3):
         np.testing.assert_allclose(curve.masked_error[i], THEORY.ppca(AR1, 150, ranks[i]).masked_error, rtol=1e-7)
+
+
+def test_a_traced_rank_that_makes_no_sense_is_nan():
+    ranks = jnp.array([-3.0, 60.0, 70.0, jnp.nan])
+    found = ppca_at_four_ranks(ranks)
+    assert bool(jnp.isnan(found.masked_error).all() & jnp.isnan(found.reconstruction_error).all())
+    assert not bool(found.converged.any())
 
 
 def test_vmap_over_sample_sizes_is_a_loop():
@@ -255,6 +265,8 @@ def test_second_call_does_not_compile_again():
         (lambda: THEORY.ppca(AR1, 40, np.nan), ValueError, "rank must lie"),
         (lambda: THEORY.ppca(AR1, 40, [1, 2]), ValueError, "rank must be a scalar"),
         (lambda: THEORY.ppca(AR1, -1, 2), ValueError, "n must be positive"),
+        (lambda: THEORY.ppca(AR1, 40, 2, rtol=0), ValueError, "rtol must be positive, got 0"),
+        (lambda: THEORY.floor(AR1, 40, rtol=np.nan), ValueError, "rtol must be positive, got nan"),
         (lambda: THEORY.floor(np.eye(3), 2), TypeError, r"Dense\(matrix\)"),
         (lambda: THEORY.spectral_error(AR1, 40, 0.1), TypeError, "shrinker must be a function"),
         (lambda: THEORY.spectral_error(AR1, 40, lambda x: 1 / x), ValueError, "shrinker must be finite .* at 0"),

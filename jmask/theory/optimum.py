@@ -16,7 +16,7 @@ from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, Result,
 from ..covariance import Covariance
 from .equivalent import checked
 from .held import held, undifferentiated
-from .real_axis import SIZES, SampleSpectrum, clean_eigenvalues, default_rtol, known_where, refine, sample_spectrum
+from .real_axis import SIZES, SampleSpectrum, accuracy_wanted, clean_eigenvalues, known_where, refine, sample_spectrum
 from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
 
 _MAX_STEPS = 500  # 10 to 40 as a rule
@@ -118,7 +118,7 @@ def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) ->
     True
     """
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
-    rtol = default_rtol(n.dtype) if rtol is None else rtol
+    rtol = accuracy_wanted(rtol, n.dtype)
     solve = _constant_floor if covariance.constant_diagonal else _general_floor
     found, accuracy, status = refine(lambda size: solve(covariance, n, size), lambda found: found[0][None], rtol)
     error, shrinker, steps, stopped = found
@@ -258,9 +258,10 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
     True
     """
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
+    rtol = accuracy_wanted(rtol, n.dtype)
     inputs = (covariance, n)
     rank = _best_rank(*inputs)
-    found = refined_ppca(covariance, n, held(rank, inputs), default_rtol(n.dtype) if rtol is None else rtol)
+    found = refined_ppca(covariance, n, held(rank, inputs), rtol)
     return dataclasses.replace(
         found,
         masked_per_coordinate=undifferentiated(found.masked_per_coordinate, inputs),

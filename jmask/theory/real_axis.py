@@ -315,6 +315,13 @@ def default_rtol(dtype: jnp.dtype) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.4
 
 
+def accuracy_wanted(rtol: float | None, dtype: jnp.dtype) -> float:
+    """What the caller asks for, checked; ``default_rtol`` where that is None."""
+    if rtol is not None and not rtol > 0:
+        raise ValueError(f"rtol must be positive, got {rtol}")
+    return default_rtol(dtype) if rtol is None else rtol
+
+
 def known_where(status: Array, value: Array) -> Array:
     """``value`` where converged; elsewhere it and its derivatives are NaN."""
     return value * jnp.where(status == CONVERGED, 1, jnp.nan).astype(value.dtype)
