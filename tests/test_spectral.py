@@ -166,6 +166,21 @@ def test_no_shrinker_goes_below_the_floor(c):
         assert float(floor.error) * (1 - 1e-7) <= found.fun <= float(floor.error) * 1.02
 
 
+@pytest.mark.parametrize("n", [20.0, 60.0, 150.0])
+def test_floor_of_a_singular_population(n):
+    """What the null space of Σ tells is told without error, the rest as if alone."""
+    levels = np.repeat([0.0, 1.0], [30, 30])
+    haar = THEORY.floor(jm.covariance.Isotropic(levels), n)
+    assert bool(haar.converged)
+    if n < 30:
+        assert float(haar.error) > 0.1
+        return
+    assert float(haar.error) == 0
+    assert float(haar.shrinker(0.0)) == 1
+    twins = THEORY.floor(jm.covariance.Diagonal(np.r_[np.zeros(20), np.ones(40)]), n)  # one coordinate an eigenvector
+    np.testing.assert_allclose(twins.error, 40 / 60, rtol=1e-6)
+
+
 def test_floor_of_constant_diagonal_is_that_of_its_matrix():
     for n in (30, 150):
         dense = THEORY.floor(jm.covariance.Dense(RING.matrix()), n)

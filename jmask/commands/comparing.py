@@ -209,8 +209,8 @@ def _draw(result: Comparison, path: Path) -> None:
     shown = [rival for rival in found.rivals if rival.name not in (MEAN, FLOOR, CONDITIONAL)]
     figure = plot_compare.comparison(
         [f"{rival.name}\n{rival.choice}" if rival.choice else rival.name for rival in shown],
-        [rival.error for rival in shown],
-        [measured.get(rival.name, np.nan) for rival in shown],
+        np.array([rival.error for rival in shown]),
+        np.array([measured.get(rival.name, np.nan) for rival in shown]),
         floor=found.error(FLOOR),
         conditional=found.error(CONDITIONAL),
         x=found.x,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import theory
-from .._types import CONVERGED, STATUS_ADVICE
+from .._types import CONVERGED, STATUS_ADVICE, ArrayLike
 from ..covariance import Covariance
 from ..masking import LeaveOneOut
 from ..theory.real_axis import SampleSpectrum, sample_spectrum
@@ -112,11 +112,11 @@ def ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
     return np.where(below, 1, rest / np.where(below, 1, x))
 
 
-def believed_variance(nodes: SampleSpectrum, h: np.ndarray) -> np.ndarray:
+def believed_variance(nodes: SampleSpectrum, h: ArrayLike) -> np.ndarray:
     """1/h as ``shown``, scaled so that h·ξ has mean 1 under dF/ξ: of the h at the floor it would be ξ."""
-    weight, h = np.asarray(nodes.weight), np.asarray(h)
-    scale = (weight * _inverse_variance(nodes)).sum() / (weight * h).sum()
-    return _opened(nodes, 1 / (h * scale)[1:])
+    weight, values = np.asarray(nodes.weight), np.asarray(h)
+    scale = (weight * _inverse_variance(nodes)).sum() / (weight * values).sum()
+    return _opened(nodes, 1 / (values * scale)[1:])
 
 
 def shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

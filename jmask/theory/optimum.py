@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from .._checks import as_float
-from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Bool, Float, Int, Result, pytree
 from ..covariance import Covariance
 from .equivalent import checked
 from .held import held, undifferentiated
@@ -21,6 +21,7 @@ from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
 
 _MAX_STEPS = 500  # 10 to 40 as a rule
 _TRIALS = 0.5 ** np.arange(8)  # lengths of a step, the longest first
+_FREE = 1e6  # h on the null space of Σ, where any h is free, in units of the largest elsewhere
 _RANKS = 32  # of the grid
 _HALVINGS = 20  # each shrinks the bracket by 0.55
 
@@ -141,8 +142,18 @@ def _constant_floor(covariance: Covariance, n: Array, size: int) -> Found:
 
 @jax.jit
 def _inverse_variance(nodes: SampleSpectrum) -> Found:
-    h = 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1)
-    return 1 / (nodes.weight * h).sum(), _as_shrinker(nodes, h), jnp.array(0), jnp.array(CONVERGED)
+    h, free = _start(nodes)
+    h = jnp.where(free, jnp.zeros_like(h).at[0].set(1), h)
+    error = jnp.where(free, 0, 1 / (nodes.weight * h).sum())
+    return error, _as_shrinker(nodes, h), jnp.array(0), jnp.array(CONVERGED)
+
+
+def _start(nodes: SampleSpectrum) -> tuple[Array, Bool[Array, ""]]:
+    """h = 1/ξ; and whether the atom at 0 is the null space of Σ, which costs nothing: there h is all but infinite."""
+    alive = (nodes.weight > 0) & (nodes.at.variance > 0)
+    h = jnp.where(alive, 1 / jnp.where(alive, nodes.at.variance, 1), 0)
+    free = (nodes.weight[0] > 0) & ~alive[0]
+    return h.at[0].set(jnp.where(free, _FREE * h.max(), h[0])), free
 
 
 @pytree
@@ -200,10 +211,12 @@ def _least(covariance: Covariance, nodes: SampleSpectrum) -> tuple[Array, Array,
     forms = _forms(covariance, nodes)
     eps = float(jnp.finfo(nodes.n.dtype).eps)
     trials = jnp.asarray(_TRIALS, nodes.n.dtype)
+    start, free = _start(nodes)
 
     def body(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         h, risk, _, steps = state
         change = forms.proposal(h) - h
+        change = change.at[0].set(jnp.where(free, 0, change[0]))
         candidates = h[None, :] + trials[:, None] * change[None, :]
         risks = jax.vmap(forms.risk)(candidates)
         best = jnp.nanargmin(risks)
@@ -212,7 +225,6 @@ def _least(covariance: Covariance, nodes: SampleSpectrum) -> tuple[Array, Array,
         gain = jnp.where(better, risk - risks[best], 0)
         return new, jnp.where(better, risks[best], risk), gain > 8 * eps * risk, steps + 1
 
-    start = jnp.where(nodes.weight > 0, 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1), 0)
     state = (start, forms.risk(start), jnp.array(True), jnp.array(0))
     h, _, running, steps = lax.while_loop(lambda s: s[2] & (s[3] < _MAX_STEPS), body, state)
     return h, steps, jnp.where(running, MAX_STEPS, CONVERGED)
@@ -299,7 +311,7 @@ def _squares(covariance: Covariance) -> Array:
 @jax.jit
 def _best_rank(covariance: Covariance, n: Array) -> Array:
     covariance, n = lax.stop_gradient((covariance, n))
-    known = _Decomposed(covariance.eigenvalues(), _squares(covariance))
+    known = _Decomposed(covariance.eigenvalues(), _squares(covariance))  # type: ignore[abstract]
 
     def risk(rank: Array) -> Array:
         return ppca_errors(known, n, rank, SIZES[0])[0].mean()

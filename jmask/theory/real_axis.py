@@ -302,7 +302,8 @@ def refine(
     for size in SIZES[1:] if known else TRACED_SIZES[1:]:
         answer = evaluate(size)
         fine = lax.stop_gradient(compared(answer))
-        accuracy = jnp.abs(fine - coarse).max(-1) / jnp.abs(fine).max(-1)
+        size_of = jnp.abs(fine).max(-1)
+        accuracy = jnp.abs(fine - coarse).max(-1) / jnp.where(size_of == 0, 1, size_of)
         if is_concrete(accuracy) and not (np.asarray(accuracy) > rtol).any():  # not even where it is NaN
             break
         coarse = fine
