@@ -100,8 +100,9 @@ def theory(
         str,
         typer.Argument(
             metavar="[POPULATION|DATA]",
-            help="ar1:RHO, ring:RHO, power-law:EXPONENT, equicorrelated:CORRELATION, isotropic, "
-            "diagonal:VARIANCE,… (repeated in turn), spiked:STRENGTH,…; or a data file as for fit, or digits",
+            help="ar1:RHO, ring:RHO, power-law:EXPONENT, equicorrelated:CORRELATION, blocks:SIZE,CORRELATION, "
+            "factors:SHARE,STRENGTH, inverse-mp:RATIO, isotropic, diagonal:VARIANCE,… (repeated in turn), "
+            "spiked:STRENGTH,…; or a data file as for fit, or digits",
         ),
     ] = "ar1:0.9",
     dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
@@ -248,6 +249,45 @@ def sweep(
         memory=memory,
         workers=workers,
         scheduler=scheduler,
+        command=_command_line,
+    )
+
+
+@app.command()
+def compare(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[POPULATION|DATA]",
+            help="a population as for theory, also blocks:SIZE,CORRELATION, factors:SHARE,STRENGTH, inverse-mp:RATIO; "
+            "or a data file as for fit, or digits; default ar1:0.9",
+        ),
+    ] = None,
+    dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
+    ratio: Annotated[float | None, typer.Option(help="n/d of a population by name; default 2")] = None,
+    families: Annotated[bool, typer.Option("--map", help="instead: a map over five families and n/d")] = False,
+    scale: ScaleOption = Scale.CENTER,
+    columns: Columns = None,
+    id_column: IdColumn = None,
+    seed: Annotated[int, typer.Option(help="for random directions, and for the 20% of rows held out")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-compare-NAME")
+    ] = None,
+) -> None:
+    """Set masked ridge against PPCA, shrinkage and the least any spectral predictor can reach; draw why."""
+    _keep_programs()
+    from .commands.comparing import run_compare
+
+    run_compare(
+        source,
+        dimension=dimension,
+        ratio=ratio,
+        families=families,
+        scale=scale,
+        columns=columns,
+        id_column=id_column,
+        seed=seed,
+        out=out,
         command=_command_line,
     )
 

@@ -15,6 +15,7 @@ from jmask.cli import main
 from jmask.commands import comparison, curve, fitting
 from jmask.commands.options import Scale, Scaling
 
+RIVALS = ["mean", "PPCA", "correlation PCA", "Ledoit–Wolf", "nonlinear shrinkage"]
 FILES = {"fit.npz", "summary.json", "ridge_path.png", "weights.png", "eigenvalues.png"}
 
 
@@ -73,7 +74,7 @@ def test_digits_end_to_end(capsys):
     assert os.listdir() == ["jmask-digits"]
     summary = json.loads(Path("jmask-digits/summary.json").read_text())
     errors = {entry["name"]: entry["error"] for entry in summary["held_out"]["methods"]}
-    assert list(errors) == ["mean", "PPCA", "correlation PCA", "Ledoit–Wolf", "masked ridge"]
+    assert list(errors) == [*RIVALS, "masked ridge"]
     assert errors["masked ridge"] < min(errors[name] for name in ("mean", "PPCA", "correlation PCA"))
     assert summary["fit"]["interior"]
     assert len(summary["constant_columns"]) == 3
@@ -281,7 +282,7 @@ def test_best_rank_is_that_of_the_factors():
     factors = rng.normal(size=(3, 10))
     x = rng.normal(size=(400, 3)) @ factors + 0.3 * rng.normal(size=(400, 10))
     entries = comparison.compare(x[:300], x[300:], jm.LeaveOneOut(), rng)
-    assert [entry.name for entry in entries] == ["mean", "PPCA", "correlation PCA", "Ledoit–Wolf"]
+    assert [entry.name for entry in entries] == RIVALS
     assert entries[1].choice == "rank 3"
     by_hand = jm.train_error(comparison.baselines.ppca(x[:300], 3).weights, x[300:])
     np.testing.assert_allclose(entries[1].error, float(by_hand), rtol=1e-9)

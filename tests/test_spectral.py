@@ -64,16 +64,12 @@ def test_white_population(n):
 @pytest.mark.parametrize(("ratio", "gamma"), [(0.5, 0.5), (0.5, 2.0), (0.8, 1.0)])
 def test_inverse_marchenko_pastur_makes_ridge_optimal(ratio, gamma):
     d = 240
-    angle = (np.arange(200000) + 0.5) / 200000 * np.pi
-    x = 1 + ratio - 2 * np.sqrt(ratio) * np.cos(angle)
-    mass = 2 * np.sin(angle) ** 2 / (np.pi * x) * np.pi / 200000
-    quantiles = np.interp((np.arange(d) + 0.5) / d, np.cumsum(mass) - mass / 2, x)
     n = d / gamma
-    c = jm.covariance.Isotropic(quantiles.mean() / quantiles)
+    c = jm.covariance.inverse_marchenko_pastur(d, ratio)
     floor = THEORY.floor(c, n).error
+    closed_form = 1 / (1 - d / (n + d / ratio))
     np.testing.assert_allclose(THEORY.errors(c, n, gamma / ratio).test, floor, rtol=1e-5)
-    # the mean of 240 quantiles of Σ is off by 2e-5 of that of the law, and so is the closed form
-    np.testing.assert_allclose(floor, 1 / (1 - d / (n + d / ratio)), rtol=5e-5)
+    np.testing.assert_allclose(floor, closed_form, rtol=1e-5)
 
 
 def test_equal_blocks_with_plenty_of_data_are_an_exact_factor_model():
@@ -107,14 +103,35 @@ def test_two_levels_at_a_gap():
     np.testing.assert_allclose(large, d / (low / 0.1 + top / 5.0), rtol=1e-6)
 
 
+ppca_at_four_ranks = jax.jit(jax.vmap(lambda rank: THEORY.ppca(AR1, 150.0, rank)))
+
+
 def test_reconstruction_falls_with_the_rank_and_the_masked_error_does_not():
     ranks = jnp.array([2.0, 10.0, 25.0, 45.0])
-    curve = jax.jit(jax.vmap(lambda rank: THEORY.ppca(AR1, 150.0, rank)))(ranks)
+    curve = ppca_at_four_ranks(ranks)
     assert bool(jnp.all(curve.converged))
     assert bool((jnp.diff(curve.reconstruction_error) < 0).all())
     assert float(curve.masked_error[3]) > float(curve.masked_error[2])
     for i in (0, 3):
         np.testing.assert_allclose(curve.masked_error[i], THEORY.ppca(AR1, 150, ranks[i]).masked_error, rtol=1e-7)
+
+
+def test_a_traced_rank_that_makes_no_sense_is_nan():
+    ranks = jnp.array([-3.0, 60.0, 70.0, jnp.nan])
+    found = ppca_at_four_ranks(ranks)
+    assert bool(jnp.isnan(found.masked_error).all() & jnp.isnan(found.reconstruction_error).all())
+    assert not bool(found.converged.any())
+
+
+def test_vmap_over_sample_sizes_is_a_loop():
+    """Below, at and above d in one call, where only some lanes have an atom."""
+
+    def both(n):
+        return jnp.stack([THEORY.ppca(RING, n, 12.0).masked_error, THEORY.floor(RING, n).error])
+
+    sizes = jnp.array([30.0, 60.0, 150.0])
+    together = jax.jit(jax.vmap(both))(sizes)
+    np.testing.assert_allclose(together, jnp.stack([both(n) for n in sizes]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [30.0, 150.0])
@@ -147,6 +164,21 @@ def test_no_shrinker_goes_below_the_floor(c):
         np.testing.assert_allclose(back.error, floor.error, rtol=1e-5)
         found = scipy.optimize.minimize(lambda p, n=n: risk(p, n), np.array([0.0, 1.0, 0.0, 0.0]), jac=True)
         assert float(floor.error) * (1 - 1e-7) <= found.fun <= float(floor.error) * 1.02
+
+
+@pytest.mark.parametrize("n", [20.0, 60.0, 150.0])
+def test_floor_of_a_singular_population(n):
+    """What the null space of Σ tells is told without error, the rest as if alone."""
+    levels = np.repeat([0.0, 1.0], [30, 30])
+    haar = THEORY.floor(jm.covariance.Isotropic(levels), n)
+    assert bool(haar.converged)
+    if n < 30:
+        assert float(haar.error) > 0.1
+        return
+    assert float(haar.error) == 0
+    assert float(haar.shrinker(0.0)) == 1
+    twins = THEORY.floor(jm.covariance.Diagonal(np.r_[np.zeros(20), np.ones(40)]), n)  # one coordinate an eigenvector
+    np.testing.assert_allclose(twins.error, 40 / 60, rtol=1e-6)
 
 
 def test_floor_of_constant_diagonal_is_that_of_its_matrix():
@@ -248,6 +280,8 @@ def test_second_call_does_not_compile_again():
         (lambda: THEORY.ppca(AR1, 40, np.nan), ValueError, "rank must lie"),
         (lambda: THEORY.ppca(AR1, 40, [1, 2]), ValueError, "rank must be a scalar"),
         (lambda: THEORY.ppca(AR1, -1, 2), ValueError, "n must be positive"),
+        (lambda: THEORY.ppca(AR1, 40, 2, rtol=0), ValueError, "rtol must be positive, got 0"),
+        (lambda: THEORY.floor(AR1, 40, rtol=np.nan), ValueError, "rtol must be positive, got nan"),
         (lambda: THEORY.floor(np.eye(3), 2), TypeError, r"Dense\(matrix\)"),
         (lambda: THEORY.spectral_error(AR1, 40, 0.1), TypeError, "shrinker must be a function"),
         (lambda: THEORY.spectral_error(AR1, 40, lambda x: 1 / x), ValueError, "shrinker must be finite .* at 0"),
@@ -289,14 +323,11 @@ def test_ppca_against_simulation(name, ratio):
         values, vectors = np.linalg.eigh(x.T @ x / n)
         for j, rank in enumerate(ranks):
             rest = values[: D - rank].mean()
-            h = np.where(np.arange(D) < D - rank, 1, rest / np.maximum(values, 1e-12))
-            h = np.where((np.arange(D) < D - n), 1, h) if rank >= n else h
+            h = np.where(np.arange(D) < D - rank, 1, rest / np.maximum(values, 1e-12))  # rank n: the projector
             masked[seed, j] = masked_risk((vectors * h) @ vectors.T, sigma).mean()
             tail = vectors[:, : D - rank]
             rebuilt[seed, j] = ((sigma @ tail) * tail).sum() / D
     for j, rank in enumerate(ranks):
-        if rank == n:  # ridgeless exactly: an interpolation, tested above
-            continue
         theory = THEORY.ppca(believed, n, rank)
         for simulated, predicted in ((masked, theory.masked_error), (rebuilt, theory.reconstruction_error)):
             allowance = 3 * simulated[:, j].std(ddof=1) / np.sqrt(seeds) + 4 / D * predicted

@@ -1,4 +1,4 @@
-"""Held-out masked error of the fit beside that of the mean, the PCA family and linear shrinkage."""
+"""Held-out masked error of the mean, the PCA family, linear and nonlinear shrinkage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from ..masking import LeaveOneOut, Partition, Scheme
 from ..objective import sample_errors
 
 _MAX_RANKS = 64
+_HELD_OUT = 5  # one row in so many
+_MIN_NONLINEAR = 12  # rows for nonlinear shrinkage to have a value
 _NO_RIDGE = 1e-12  # in units of the mean variance
 _BATCH_ELEMENTS = 2**26  # entries of the precisions of all ranks that are held at once
 
@@ -65,8 +67,19 @@ def compare(train: np.ndarray, test: np.ndarray, scheme: Scheme, rng: np.random.
     for name, estimate in estimators:
         rank = _best_rank(estimate, first, second, inner)
         add(name, f"rank {rank}", _held_out(estimate, jnp.asarray(chosen), jnp.asarray(other), inner, rank))
-    add("Ledoit–Wolf", "", _held_out(baselines.ledoit_wolf, jnp.asarray(chosen), jnp.asarray(other), inner, None))
+    shrinkage: list[tuple[str, Baseline]] = [("Ledoit–Wolf", baselines.ledoit_wolf)]
+    if len(chosen) >= _MIN_NONLINEAR:
+        shrinkage.append(("nonlinear shrinkage", baselines.nonlinear_shrinkage))
+    for name, estimate in shrinkage:
+        add(name, "", _held_out(estimate, jnp.asarray(chosen), jnp.asarray(other), inner, None))
     return entries
+
+
+def split_rows(rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows and a fifth of the rows, held out; each in order."""
+    order = rng.permutation(rows)
+    held = max(1, round(rows / _HELD_OUT))
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def _restrict(scheme: Scheme, kept: np.ndarray) -> Scheme | None:

@@ -19,7 +19,7 @@ from ..masking import Bernoulli, LeaveOneOut, Scheme
 from ..tables import Table, read_table
 from ..validation import leave_one_out_error, train_error
 from . import report
-from .comparison import Entry, compare
+from .comparison import Entry, compare, split_rows
 from .curve import Curve, ridge_curve
 from .options import (
     PROGRAM,
@@ -98,9 +98,7 @@ def run_fit(
 def _run(table: Table, asked: float | None, scheme: Scheme, method: Method, scale: Scale, seed: int) -> Run:
     x = table.values
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(x))
-    held = max(1, round(len(x) / 5))
-    test_rows, train_rows = np.sort(order[:held]), np.sort(order[held:])
+    train_rows, test_rows = split_rows(len(x), rng)
     scaling = Scaling.estimate(x, scale)
     if scale is Scale.STANDARDISE and scaling.constant.any():
         warn(f"{int(scaling.constant.sum())} of {x.shape[1]} columns are constant: centred, and left at scale 1")

@@ -29,6 +29,9 @@ _KINDS = {
     "equicorrelated": _Kind(
         "equicorrelated:CORRELATION", 1, 1, lambda d, values: covariance.equicorrelated(d, values[0])
     ),
+    "blocks": _Kind("blocks:SIZE,CORRELATION", 2, 2, lambda d, values: covariance.blocks(d, values[0], values[1])),
+    "factors": _Kind("factors:SHARE,STRENGTH", 2, 2, lambda d, values: covariance.factors(d, values[0], values[1])),
+    "inverse-mp": _Kind("inverse-mp:RATIO", 1, 1, lambda d, values: covariance.inverse_marchenko_pastur(d, values[0])),
     "isotropic": _Kind("isotropic", 0, 0, lambda d, _: covariance.Isotropic(np.ones(d))),
     "diagonal": _Kind(
         "diagonal:VARIANCE,…", 1, None, lambda d, values: covariance.Diagonal(jnp.resize(jnp.array(values), (d,)))
@@ -63,9 +66,11 @@ def parse_population(text: str, dimension: int) -> Covariance:
     ----------
     text
         ``ar1:RHO`` (Toeplitz) or ``ring:RHO`` (the same on a ring), unit variance; ``power-law:EXPONENT``,
-        eigenvalues k^(-EXPONENT) with random eigenvectors; ``equicorrelated:CORRELATION``; ``isotropic``, unit
-        variance; ``diagonal:V1,V2,…``, the variances repeated in turn; ``spiked:S1,S2,…``, delocalised
-        directions of these strengths in unit noise.
+        eigenvalues k^(-EXPONENT) with random eigenvectors; ``equicorrelated:CORRELATION``;
+        ``blocks:SIZE,CORRELATION``, equally correlated within a block; ``factors:SHARE,STRENGTH``, so many times d
+        factors in unit noise; ``inverse-mp:RATIO``, inverse eigenvalues of a Marchenko–Pastur law (the three with
+        unit variance, unit noise, unit mean precision); ``isotropic``, unit variance; ``diagonal:V1,V2,…``, the
+        variances repeated in turn; ``spiked:S1,S2,…``, delocalised directions of these strengths in unit noise.
     dimension
         d.
 

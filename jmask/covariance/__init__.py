@@ -9,8 +9,11 @@ from .base import Covariance as Covariance
 from .base import Dense as Dense
 from .base import Diagonal as Diagonal
 from .builders import ar1 as ar1
+from .builders import blocks as blocks
 from .builders import equicorrelated as equicorrelated
+from .builders import factors as factors
 from .builders import from_samples as from_samples
+from .builders import inverse_marchenko_pastur as inverse_marchenko_pastur
 from .builders import latent_classes as latent_classes
 from .builders import power_law as power_law
 from .spiked import Spiked as Spiked

@@ -10,6 +10,8 @@ from .base import Dense, Diagonal
 from .spiked import Spiked
 from .structured import Circulant, Isotropic
 
+_FINE_GRID = 200_000  # points of a law's distribution function
+
 
 def ar1(d: int, rho: ArrayLike, circulant: bool = False) -> Dense | Circulant:
     """A stationary autoregression of order one with unit variance.
@@ -72,6 +74,84 @@ def equicorrelated(d: int, correlation: ArrayLike, variance: ArrayLike = 1.0) ->
         raise ValueError(f"variance must not be negative, got {float(variance):g}")
     first = jnp.zeros(d, bool).at[0].set(True)
     return Circulant(variance * jnp.where(first, 1, correlation))
+
+
+def blocks(d: int, size: float, correlation: ArrayLike) -> Circulant:
+    """Blocks of ``size`` coordinates, equally correlated within and independent between, unit variance.
+
+    Coordinates j and k are in the same block when they agree modulo the number of blocks, so that Σ is ``Circulant``.
+
+    Examples
+    --------
+    >>> import jmask as jm
+    >>> jm.covariance.blocks(4, 2, 0.5).matrix()[0]
+    Array([1. , 0. , 0.5, 0. ], dtype=float64)
+    """
+    d, correlation = _as_dimension(d), _as_scalar(correlation, "correlation")
+    if int(size) != size or size < 2 or d % size:
+        raise ValueError(f"size must be a whole number of at least 2 that divides d = {d}, got {size}")
+    if is_concrete(correlation) and not -1 / (size - 1) <= float(correlation) <= 1:
+        raise ValueError(f"correlation must lie in [-1/(size - 1), 1], got {float(correlation):g}")
+    lag = np.arange(d)
+    same = lag % (d // int(size)) == 0
+    return Circulant(jnp.where(lag == 0, 1, jnp.where(same, correlation, 0)))
+
+
+def factors(d: int, share: float, strength: ArrayLike) -> Isotropic:
+    """Unit noise and round(share·d) factors of equal strength: eigenvalues 1 + strength and 1, random eigenvectors.
+
+    Examples
+    --------
+    >>> import jmask as jm
+    >>> jm.covariance.factors(4, 0.25, 9.0).eigenvalues()
+    Array([10.,  1.,  1.,  1.], dtype=float64)
+    """
+    d, strength = _as_dimension(d), _as_scalar(strength, "strength")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must lie in [0, 1], got {share}")
+    if is_concrete(strength) and float(strength) < -1:
+        raise ValueError(f"strength must be at least -1, got {float(strength):g}")
+    return Isotropic(1 + jnp.where(np.arange(d) < round(share * d), strength, 0))
+
+
+def inverse_marchenko_pastur(d: int, ratio: float) -> Isotropic:
+    """Random eigenvectors, and eigenvalues whose inverses follow a Marchenko–Pastur law of mean one.
+
+    As of the inverse of a sample covariance of K = d/ratio white samples: where this is the population, masked ridge
+    regression at ridge d/(n·ratio) is the best of all spectral predictors, with error 1/(1 - d/(n + K)).
+
+    Parameters
+    ----------
+    d
+        Dimension.
+    ratio
+        d/K, in (0, 1).
+
+    Notes
+    -----
+    Each eigenvalue stands for a share 1/d of the law: its square is the mean of 1/x there over the mean of x. At
+    d = 240 error and floor are within 10⁻⁵ of those of the law.
+
+    Examples
+    --------
+    >>> import jmask as jm
+    >>> c = jm.covariance.inverse_marchenko_pastur(100, 0.5)
+    >>> round(float((1 / c.eigenvalues()).mean()), 3)
+    1.0
+    """
+    d = _as_dimension(d)
+    if not 0 < ratio < 1:
+        raise ValueError(f"ratio must lie in (0, 1), got {ratio}")
+    angle = np.pi * (np.arange(_FINE_GRID) + 0.5) / _FINE_GRID
+    x = 1 + ratio - 2 * np.sqrt(ratio) * np.cos(angle)
+    mass = 2 * np.sin(angle) ** 2 / x / _FINE_GRID
+    shares = np.linspace(0, 1, d + 1)
+
+    def within(values: np.ndarray) -> np.ndarray:
+        """(d,) integrals over the shares."""
+        return np.diff(np.interp(shares, np.cumsum(mass) / mass.sum(), np.cumsum(mass * values)))
+
+    return Isotropic(np.sqrt(within(1 / x) / within(x)))
 
 
 def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, noise: ArrayLike = 1.0) -> Spiked:

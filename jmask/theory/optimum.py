@@ -5,7 +5,6 @@ stayed where it is (``held``).
 """
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +12,16 @@ import numpy as np
 from jax import lax
 
 from .._checks import as_float
-from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Bool, Float, Int, Result, pytree
 from ..covariance import Covariance
 from .equivalent import checked
 from .held import held, undifferentiated
-from .real_axis import SIZES, SampleSpectrum, clean_eigenvalues, default_rtol, known_where, refine, sample_spectrum
+from .real_axis import SIZES, SampleSpectrum, accuracy_wanted, clean_eigenvalues, known_where, refine, sample_spectrum
 from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
 
 _MAX_STEPS = 500  # 10 to 40 as a rule
 _TRIALS = 0.5 ** np.arange(8)  # lengths of a step, the longest first
+_FREE = 1e6  # h on the null space of Σ, where any h is free, in units of the largest elsewhere
 _RANKS = 32  # of the grid
 _HALVINGS = 20  # each shrinks the bracket by 0.55
 
@@ -119,7 +119,7 @@ def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) ->
     True
     """
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
-    rtol = default_rtol(n.dtype) if rtol is None else rtol
+    rtol = accuracy_wanted(rtol, n.dtype)
     solve = _constant_floor if covariance.constant_diagonal else _general_floor
     found, accuracy, status = refine(lambda size: solve(covariance, n, size), lambda found: found[0][None], rtol)
     error, shrinker, steps, stopped = found
@@ -136,12 +136,24 @@ def _as_shrinker(nodes: SampleSpectrum, h: Array) -> Shrinker:
     return Shrinker(nodes.x[1:], h[1:], h[0])
 
 
-@partial(jax.jit, static_argnames=("size",))
 def _constant_floor(covariance: Covariance, n: Array, size: int) -> Found:
-    nodes = sample_spectrum(covariance.eigenvalues(), n, size=size)
-    h = 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1)
-    shrinker = _as_shrinker(nodes, h)
-    return 1 / (nodes.weight * h).sum(), shrinker, jnp.array(0), jnp.array(CONVERGED)
+    return _inverse_variance(sample_spectrum(covariance.eigenvalues(), n, size=size))
+
+
+@jax.jit
+def _inverse_variance(nodes: SampleSpectrum) -> Found:
+    h, free = _start(nodes)
+    h = jnp.where(free, jnp.zeros_like(h).at[0].set(1), h)
+    error = jnp.where(free, 0, 1 / (nodes.weight * h).sum())
+    return error, _as_shrinker(nodes, h), jnp.array(0), jnp.array(CONVERGED)
+
+
+def _start(nodes: SampleSpectrum) -> tuple[Array, Bool[Array, ""]]:
+    """h = 1/ξ; and whether the atom at 0 is the null space of Σ, which costs nothing: there h is all but infinite."""
+    alive = (nodes.weight > 0) & (nodes.at.variance > 0)
+    h = jnp.where(alive, 1 / jnp.where(alive, nodes.at.variance, 1), 0)
+    free = (nodes.weight[0] > 0) & ~alive[0]
+    return h.at[0].set(jnp.where(free, _FREE * h.max(), h[0])), free
 
 
 @pytree
@@ -177,8 +189,7 @@ class _Forms:
 
 def _forms(covariance: Covariance, nodes: SampleSpectrum) -> _Forms:
     m = clean_eigenvalues(covariance.eigenvalues())
-    d = m.shape[0]
-    squares = jax.vmap(covariance.spectral_diagonal, (0, None), 1)(jnp.eye(d, dtype=m.dtype), jnp.zeros_like(m))
+    d, squares = m.shape[0], _squares(covariance)
     overlaps = nodes.weighted_overlaps(m)
     kernel = nodes.inverse_gaps() * (d / nodes.n * nodes.weighted_variance)[None, :]
     diagonal = overlaps * nodes.at.variance[:, None] + nodes.pair_diagonal(m)
@@ -186,17 +197,26 @@ def _forms(covariance: Covariance, nodes: SampleSpectrum) -> _Forms:
     return _Forms(squares @ overlaps.T, squares, overlaps, diagonal, m, kernel)
 
 
-@partial(jax.jit, static_argnames=("size",))
 def _general_floor(covariance: Covariance, n: Array, size: int) -> Found:
     fixed = lax.stop_gradient((covariance, n))
     nodes = sample_spectrum(fixed[0].eigenvalues(), fixed[1], size=size)
-    forms = _forms(fixed[0], nodes)
-    eps = float(jnp.finfo(n.dtype).eps)
-    trials = jnp.asarray(_TRIALS, n.dtype)
+    h, steps, status = _least(fixed[0], nodes)
+    moving = sample_spectrum(covariance.eigenvalues(), n, size=size)
+    return *_at_least(covariance, n, nodes, moving, h), steps, status
+
+
+@jax.jit
+def _least(covariance: Covariance, nodes: SampleSpectrum) -> tuple[Array, Array, Array]:
+    """h of least risk at the nodes, steps and status."""
+    forms = _forms(covariance, nodes)
+    eps = float(jnp.finfo(nodes.n.dtype).eps)
+    trials = jnp.asarray(_TRIALS, nodes.n.dtype)
+    start, free = _start(nodes)
 
     def body(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         h, risk, _, steps = state
         change = forms.proposal(h) - h
+        change = change.at[0].set(jnp.where(free, 0, change[0]))
         candidates = h[None, :] + trials[:, None] * change[None, :]
         risks = jax.vmap(forms.risk)(candidates)
         best = jnp.nanargmin(risks)
@@ -205,13 +225,18 @@ def _general_floor(covariance: Covariance, n: Array, size: int) -> Found:
         gain = jnp.where(better, risk - risks[best], 0)
         return new, jnp.where(better, risks[best], risk), gain > 8 * eps * risk, steps + 1
 
-    start = jnp.where(nodes.weight > 0, 1 / jnp.where(nodes.weight > 0, nodes.at.variance, 1), 0)
     state = (start, forms.risk(start), jnp.array(True), jnp.array(0))
     h, _, running, steps = lax.while_loop(lambda s: s[2] & (s[3] < _MAX_STEPS), body, state)
-    shrinker = _as_shrinker(nodes, undifferentiated(h, (covariance, n)))
-    moving = sample_spectrum(covariance.eigenvalues(), n, size=size)
-    error = risk_of(covariance, moving, held(h, (covariance, n))).mean()
-    return error, shrinker, steps, jnp.where(running, MAX_STEPS, CONVERGED)
+    return h, steps, jnp.where(running, MAX_STEPS, CONVERGED)
+
+
+@jax.jit
+def _at_least(
+    covariance: Covariance, n: Array, fixed: SampleSpectrum, moving: SampleSpectrum, h: Array
+) -> tuple[Array, Shrinker]:
+    inputs = (covariance, n)
+    error = risk_of(covariance, moving, held(h, inputs)).mean()
+    return error, _as_shrinker(fixed, undifferentiated(h, inputs))
 
 
 # ------------------------------------------------------------------------------------------- the best rank
@@ -245,9 +270,10 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
     True
     """
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
+    rtol = accuracy_wanted(rtol, n.dtype)
     inputs = (covariance, n)
     rank = _best_rank(*inputs)
-    found = refined_ppca(covariance, n, held(rank, inputs), default_rtol(n.dtype) if rtol is None else rtol)
+    found = refined_ppca(covariance, n, held(rank, inputs), rtol)
     return dataclasses.replace(
         found,
         masked_per_coordinate=undifferentiated(found.masked_per_coordinate, inputs),
@@ -256,12 +282,39 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
     )
 
 
+@pytree
+class _Decomposed(Covariance):
+    """A population as far as spectral predictors know it, decomposed once for many ranks."""
+
+    values: Array  # (d,) eigenvalues
+    squares: Array  # (d, d) squared entries of the eigenvectors
+
+    @property
+    def dimension(self) -> int:
+        return self.values.shape[-1]
+
+    def eigenvalues(self) -> Array:
+        return self.values
+
+    def spectral_diagonal(self, values: Array, slopes: Array) -> Array:
+        del slopes
+        return self.squares @ values
+
+
+def _squares(covariance: Covariance) -> Array:
+    """(d, d) squared entries of the eigenvectors of Σ, row k of coordinate k."""
+    d, dtype = covariance.dimension, covariance.eigenvalues().dtype
+    no_slopes = jnp.zeros(d, dtype)
+    return jax.vmap(covariance.spectral_diagonal, (0, None), 1)(jnp.eye(d, dtype=dtype), no_slopes)
+
+
 @jax.jit
 def _best_rank(covariance: Covariance, n: Array) -> Array:
     covariance, n = lax.stop_gradient((covariance, n))
+    known = _Decomposed(covariance.eigenvalues(), _squares(covariance))  # type: ignore[abstract]
 
     def risk(rank: Array) -> Array:
-        return ppca_errors(covariance, n, rank, SIZES[0])[0].mean()
+        return ppca_errors(known, n, rank, SIZES[0])[0].mean()
 
     top = jnp.minimum(n, covariance.dimension)
     grid = top * jnp.arange(_RANKS, dtype=n.dtype) / _RANKS

@@ -302,7 +302,8 @@ def refine(
     for size in SIZES[1:] if known else TRACED_SIZES[1:]:
         answer = evaluate(size)
         fine = lax.stop_gradient(compared(answer))
-        accuracy = jnp.abs(fine - coarse).max(-1) / jnp.abs(fine).max(-1)
+        size_of = jnp.abs(fine).max(-1)
+        accuracy = jnp.abs(fine - coarse).max(-1) / jnp.where(size_of == 0, 1, size_of)
         if is_concrete(accuracy) and not (np.asarray(accuracy) > rtol).any():  # not even where it is NaN
             break
         coarse = fine
@@ -313,6 +314,13 @@ def refine(
 def default_rtol(dtype: jnp.dtype) -> float:
     """5e-7 in double precision, 2e-3 in single: of the coarser of two answers, the finer is far better."""
     return float(jnp.finfo(dtype).eps) ** 0.4
+
+
+def accuracy_wanted(rtol: float | None, dtype: jnp.dtype) -> float:
+    """What the caller asks for, checked; ``default_rtol`` where that is None."""
+    if rtol is not None and not rtol > 0:
+        raise ValueError(f"rtol must be positive, got {rtol}")
+    return default_rtol(dtype) if rtol is None else rtol
 
 
 def known_where(status: Array, value: Array) -> Array:

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
 from ..covariance import Covariance
 from .equivalent import checked
 from .real_axis import (
     SampleSpectrum,
+    accuracy_wanted,
     clean_eigenvalues,
-    default_rtol,
     known_where,
     local,
     position,
@@ -141,7 +141,7 @@ def spectral_error(
         nodes = _nodes(covariance, n, jumps, size)
         return risk_of(covariance, nodes, _shrunk(shrinker, nodes))
 
-    risk, accuracy, status = refine(evaluate, lambda r: r, default_rtol(n.dtype) if rtol is None else rtol)
+    risk, accuracy, status = refine(evaluate, lambda r: r, accuracy_wanted(rtol, n.dtype))
     risk = known_where(status, risk)
     return SpectralError(risk.mean(), risk, accuracy, status)
 
@@ -233,13 +233,14 @@ def ppca(covariance: Covariance, n: ArrayLike, rank: ArrayLike, *, rtol: float |
         raise ValueError(f"rank must be a scalar, got shape {rank.shape}: use jax.vmap for a grid")
     if is_concrete(rank) and not 0 < float(np.asarray(rank)) < d:
         raise ValueError(f"rank must lie in (0, {d}), got {float(np.asarray(rank)):g}")
-    return refined_ppca(covariance, n, rank, default_rtol(n.dtype) if rtol is None else rtol)
+    return refined_ppca(covariance, n, rank, accuracy_wanted(rtol, n.dtype))
 
 
 def refined_ppca(covariance: Covariance, n: Array, rank: Array, rtol: float) -> PpcaError:
     (risk, reconstruction), accuracy, status = refine(
         lambda size: ppca_errors(covariance, n, rank, size), lambda found: jnp.append(*found), rtol
     )
+    status = jnp.where((rank >= 0) & (rank < covariance.dimension), status, NON_FINITE)  # a traced rank may be anything
     risk, reconstruction = known_where(status, risk), known_where(status, reconstruction)
     return PpcaError(risk.mean(), risk, reconstruction, rank, accuracy, status)
 
