@@ -1,6 +1,7 @@
 """Figures of the transition: how well a direction is found by each method, and beyond which strength."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -62,9 +63,9 @@ def phase_diagram(
     q = len(labels)
     across = 2 if q == 4 else q
     width, height = (15.5, 8.6) if q == 4 else (4.1 * (q + 1) + 1.0, 4.9)
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
-    left, right = figure.subfigures(1, 2, width_ratios=(across, 0.95))
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", wspace=0.06)
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(across, 0.95)))
     panels = np.atleast_1d(left.subplots(-(-q // across), across, sharex=True, sharey=True)).ravel()
     best = None if limit is None else np.asarray(limit, float)
     image = None
@@ -106,7 +107,7 @@ def phase_diagram(
 def _draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, overlap: np.ndarray) -> AxesImage:
     """Columns without a solution are left grey."""
     axes.set_facecolor("#bdbdbd")
-    shading = "gouraud" if np.isfinite(overlap).all() else "nearest"
+    shading: Literal["gouraud", "nearest"] = "gouraud" if np.isfinite(overlap).all() else "nearest"
     image = axes.pcolormesh(x, y, overlap.T, cmap=_MAP, vmin=0, vmax=1, shading=shading, rasterized=True)
     _frame(axes, x, y)
     return image  # type: ignore[return-value]

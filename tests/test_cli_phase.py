@@ -65,6 +65,7 @@ def test_unequal_noise_end_to_end(capsys):
         assert {row["method"] for row in csv.DictReader(file)} == set(METHODS)
 
 
+@pytest.mark.slow
 def test_along_the_ridge_unit_noise_does_not_care():
     options = ["--ridge", "0.01..10", "--ratio", "2", "--dimension", "20", "--points", "3", "--strength", "0.1..5"]
     assert main(["phase", "isotropic", *options, "--out", "here"]) == 0

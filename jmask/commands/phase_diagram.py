@@ -161,7 +161,7 @@ def _write(run: Run, seed: int, command: list[str], directory: Path) -> None:
     from .. import plot, plot_phase
 
     found, measured = run.diagram, run.measured
-    np.savez(directory / "phase.npz", **_arrays(run))
+    np.savez(directory / "phase.npz", **_arrays(run))  # type: ignore[arg-type]
     _write_csv(run, directory / "phase.csv")
     if measured is not None:
         _write_measured(run, measured, directory / "simulation.csv")

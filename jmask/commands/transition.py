@@ -140,12 +140,13 @@ def diagram(
     """
     methods, known = methods_for(bulk), has_limit(bulk)
     masked = [method for method in methods if method.estimator == "masked"]  # one program serves them all
+    spiked = Spiked(bulk, jnp.asarray(strengths, float))
 
-    @jax.jit
-    def compute(bulk: Covariance, n: Array, penalties: Array) -> tuple[Array | None, ...]:
-        many = _columns(bulk, jnp.tile(n, len(masked)), penalties, strengths, "masked")
+    @jax.jit  # of ``spiked`` the values are known inside: spikes leave to the right alone, which halves the program
+    def compute(n: Array, penalties: Array) -> tuple[Array | None, ...]:
+        many = _columns(spiked, jnp.tile(n, len(masked)), penalties, "masked")
         split = [part.reshape(len(masked), len(n), *part.shape[1:]) for part in many]
-        others = [_columns(bulk, n, penalties[: len(n)], strengths, m.estimator) for m in methods[len(masked) :]]
+        others = [_columns(spiked, n, penalties[: len(n)], m.estimator) for m in methods[len(masked) :]]
         rest = zip(*others, strict=True)
         critical, overlap = (jnp.concatenate([a, jnp.stack(b)]) for a, b in zip(split, rest, strict=True))
         if not known:
@@ -154,24 +155,22 @@ def diagram(
         return critical, overlap, limit.threshold, limit.overlap
 
     penalties = jnp.concatenate([_penalties(method, bulk, ridge, detecting) for method in masked])
-    found = compute(bulk, jnp.asarray(n, float), penalties)
+    found = compute(jnp.asarray(n, float), penalties)
     return Diagram(methods, n, ridge, strengths, *jax.tree.map(np.asarray, found))
 
 
-def _columns(
-    bulk: Covariance, n: Array, ridge: Array, strengths: np.ndarray, estimator: Estimator
-) -> tuple[Array, Array]:
+def _columns(spiked: Spiked, n: Array, ridge: Array, estimator: Estimator) -> tuple[Array, Array]:
     """Thresholds (m,) and overlaps (m, k): spikes that are delocalised do not see each other, so one call has them all.
 
     Batches bound the memory.
     """
+    bulk = spiked.bulk
 
     def column(at: tuple[Array, Array]) -> tuple[Array, Array]:
-        found = theory.outliers(Spiked(bulk, strengths), *at, estimator)
-        return theory.threshold(bulk, *at, estimator), found.overlap
+        return theory.threshold(bulk, *at, estimator), theory.outliers(spiked, *at, estimator).overlap
 
     d = bulk.dimension
-    each = len(strengths) * (d if isinstance(bulk, Diagonal) or bulk.constant_diagonal else d * d)
+    each = spiked.strengths.shape[0] * (d if isinstance(bulk, Diagonal) or bulk.constant_diagonal else d * d)
     return lax.map(column, (n, ridge), batch_size=max(1, _BATCH_ELEMENTS // each))
 
 
@@ -204,7 +203,7 @@ def _overlaps(
     key: Array,
 ) -> Iterator[float]:
     """The largest eigenvalue's vector of each method, in one sample of round(n) rows."""
-    truth = Spiked(bulk, [strength]).realise(jax.random.fold_in(key, 0))
+    truth = Spiked(bulk, jnp.array([strength])).realise(jax.random.fold_in(key, 0))
     x = truth.sample(jax.random.fold_in(key, 1), round(n))
     assert truth.directions is not None
     for method in methods:
