@@ -144,6 +144,51 @@ def theory(
 
 
 @app.command()
+def phase(
+    population: Annotated[
+        str,
+        typer.Argument(
+            metavar="[POPULATION]",
+            help="the noise: ar1:RHO, ring:RHO, power-law:EXPONENT, equicorrelated:CORRELATION, isotropic, "
+            "diagonal:VARIANCE,… (repeated in turn)",
+        ),
+    ] = "diagonal:0.3,3.0",
+    dimension: Annotated[int | None, typer.Option(help="default 200, or 100 for ar1 and equicorrelated")] = None,
+    ratio: Annotated[
+        str | None, typer.Option(metavar="VALUE|LOW..HIGH", help="n/d; default 0.1..10, or 1 along the ridge")
+    ] = None,
+    ridge: Annotated[
+        str | None,
+        typer.Option(metavar="VALUE|LOW..HIGH", help="penalty; a range draws along it; default 0.1 mean variances"),
+    ] = None,
+    strength: Annotated[
+        str | None, typer.Option(metavar="LOW..HIGH", help="of the direction; default around the thresholds")
+    ] = None,
+    points: Annotated[int, typer.Option(help="along either axis, evenly in their logarithm")] = 40,
+    simulate: Annotated[int, typer.Option(metavar="SEEDS", help="samples at each of 16 places, on top; 0: none")] = 0,
+    seed: Annotated[int, typer.Option(help="for --simulate")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-phase-NAME")
+    ] = None,
+) -> None:
+    """Predict where a direction in noise is found and how well, by masked regression, by PCA and at best; draw it."""
+    from .commands.phase_diagram import run_phase
+
+    run_phase(
+        population,
+        dimension=dimension,
+        ratio=ratio,
+        ridge=ridge,
+        strength=strength,
+        points=points,
+        simulations=simulate,
+        seed=seed,
+        out=out,
+        command=_command_line,
+    )
+
+
+@app.command()
 def tune(
     data: Data,
     groups: Annotated[

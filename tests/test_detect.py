@@ -1,11 +1,14 @@
 """Directions found in data: what noise alone gives, what a planted one gives, and what is refused."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jmask as jm
+from jmask.cli import main
 from jmask.detect import FACTOR, MARGIN
 from jmask.theory.outlier_equation import POWERS, spike_at
 from jmask.theory.pencil import edge_fluctuation, pencil_of, right_edge
@@ -135,3 +138,22 @@ def test_bad_input_is_named(arguments, message):
 def test_tracing_is_refused():
     with pytest.raises(TypeError, match="depends on the values"):
         jax.jit(lambda x: jm.directions(x).strengths)(np.eye(5))
+
+
+# --------------------------------------------------------------------------------------------- the command line
+def test_fit_reports_how_many_factors_there_are(tmp_path, monkeypatch, capsys):
+    """Two planted directions in unequal noise, and none in the noise alone."""
+    monkeypatch.chdir(tmp_path)
+    bulk = C.Diagonal(np.tile([0.3, 3.0], 15))
+    truth = C.Spiked(bulk, [8.0, 4.0]).realise(jax.random.key(0))
+    for name, population in (("two", truth), ("none", bulk)):
+        x = np.asarray(population.sample(jax.random.key(2), 150))
+        np.save(f"{name}.npy", x)
+        assert main(["fit", f"{name}.npy", "--ridge", "0.3"]) == 0
+        shown = capsys.readouterr().out
+        found = json.loads((tmp_path / f"jmask-{name}" / "summary.json").read_text())["directions"]
+        expected = jm.directions(x - x.mean(0))
+        assert found["count"] == expected.count == (2 if name == "two" else 0)
+        np.testing.assert_allclose(found["strengths"], expected.strengths, rtol=1e-9)
+        assert found["limit"] == pytest.approx(float(expected.limit), rel=1e-9)
+        assert f"Directions that stand out of independent noise: {expected.count}" in shown

@@ -365,6 +365,28 @@ def test_simulation():
     assert distance(jm.covariance.Diagonal(np.tile([0.3, 3.0], d // 2)), 1500, 0.3) < 0.006
 
 
+def test_two_atoms_are_counted_in_a_window_and_the_law_holds_outside():
+    """n = d/4: the scatter of D_k smears each atom to a relative width of order 1/√n in μ = 1/(1 - ζ)."""
+    d, n, ridge = 1000, 250, 0.3
+    c = jm.covariance.Diagonal(np.tile([0.3, 3.0], d // 2))
+    values = np.sort(simulated(c, n, ridge))
+    points = atoms(c, n, ridge)
+    np.testing.assert_allclose(points.mass[:2], 0.25, atol=1e-12)
+    outside, width = np.ones(d, bool), 4 / np.sqrt(n)
+    for location in np.asarray(points.location[:2]):
+        mu = 1 / (1 - location)
+        ends = 1 - 1 / (mu * (1 + width * np.array([-1, 1])))
+        inside = (values > ends[0]) & (values < ends[1])
+        low, high = np.asarray(cumulative(c, n, ridge, ends))  # the atom and what of the density lies in the window
+        assert high - low > 0.25 - 1e-9
+        np.testing.assert_allclose(inside.mean(), high - low, atol=0.006)
+        outside &= ~inside
+    assert outside.any()
+    law = np.asarray(cumulative(c, n, ridge, values[outside]))
+    steps = (np.arange(d)[:, None] + [0, 1])[outside] / d
+    assert np.abs(steps - law[:, None]).max() < 0.006
+
+
 SIMULATED = {
     "dense, not stationary": (warped(1000), 1500, 0.1, None),
     "ring": (jm.covariance.ar1(1000, 0.9, circulant=True), 1500, 0.1, None),

@@ -14,6 +14,7 @@ from .. import __version__
 from .._checks import require_memory
 from ..closed_form import Fit, fit
 from ..descent import GradientFit, fit_gradient
+from ..detect import Directions, directions
 from ..eigen import predictor_eigen
 from ..masking import Bernoulli, LeaveOneOut, Scheme
 from ..tables import Table, read_table
@@ -54,6 +55,7 @@ class Run:
     train_rows: np.ndarray
     eigenvalues: np.ndarray
     r_squared: np.ndarray
+    directions: Directions | None
 
     @property
     def ours(self) -> Entry:
@@ -120,9 +122,19 @@ def _run(table: Table, asked: float | None, scheme: Scheme, method: Method, scal
     if descent is not None and not bool(descent.converged):
         warn(f"gradient descent stopped after {int(descent.steps)} steps before it converged: use a larger ridge")
     r_squared = _r_squared(scaling.apply(x), curve.at_chosen()["ridge"], scheme, centred)
+    standing_out = _directions(scaling.apply(x))
     return Run(
-        table, scheme, scaling, curve, final, descent, train_curve, entries, train_rows, _eigenvalues(final), r_squared
+        *(table, scheme, scaling, curve, final, descent, train_curve, entries, train_rows),
+        *(_eigenvalues(final), r_squared, standing_out),
     )
+
+
+def _directions(x: np.ndarray) -> Directions | None:
+    """Directions that stand out of independent noise; None where no column varies or their search has no solution."""
+    if not x.any():
+        return None
+    found = directions(x)
+    return found if bool(found.converged) else None
 
 
 def _solve(x: np.ndarray, curve: Curve, scheme: Scheme, method: Method) -> tuple[Fit, GradientFit | None]:
@@ -199,6 +211,12 @@ def summarise(run: Run, method: Method, scale: Scale, seed: int, command: list[s
         "r_squared": run.r_squared,
         "path": {name: getattr(curve, name) for name in ("ridge", "train", "leave_one_out", "gcv")},
         "eigenvalues": run.eigenvalues,
+        "directions": None
+        if run.directions is None
+        else {
+            "count": run.directions.count,
+            **{name: np.asarray(getattr(run.directions, name)) for name in ("strengths", "overlap", "edge", "limit")},
+        },
     }
     if run.descent is not None:
         summary["descent"] = {
@@ -218,6 +236,8 @@ def _plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return _plain(value[()])
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):

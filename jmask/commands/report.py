@@ -56,7 +56,7 @@ def print_run(console: Console, run: Run, directory: Path) -> None:
     console.print(_errors(run))
     console.print()
     console.print(_comparison(run))
-    for line in _extremes(run):
+    for line in (*_extremes(run), *_directions(run)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if run.descent is not None:
         descent = run.descent
@@ -95,6 +95,17 @@ def _comparison(run: Run) -> RichTable:
         style = "bold green" if entry.error == least else None
         table.add_row(entry.name, entry.choice, number(entry.error), share, style=style)
     return table
+
+
+def _directions(run: Run) -> list[str]:
+    """How many factors there are, were the noise independent: their strengths, the furthest first."""
+    found = run.directions
+    if found is None:
+        return []
+    strengths = ", ".join(number(value) for value in np.asarray(found.strengths[:_EXTREMES]))
+    more = ", …" if found.count > _EXTREMES else ""
+    which = f", of strength {strengths}{more}" if found.count else ""
+    return [f"Directions that stand out of independent noise: {found.count}{which}"]
 
 
 def _extremes(run: Run) -> list[str]:
