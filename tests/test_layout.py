@@ -33,7 +33,7 @@ ALLOWED = {
     "covariance": KERNELS | {"scales"},
     "theory": KERNELS | {"masking", "covariance", "scales"},
 }
-OUTSIDE_OF_KERNELS = {"numpy", "jax", "jaxtyping"}
+OUTSIDE_OF_KERNELS = {"numpy", "scipy", "jax", "jaxtyping"}  # what jax itself needs
 
 
 def imports_of(module):
