@@ -17,11 +17,13 @@ import numpy as np
 _LEAF = 256  # above, halves: LAPACK's own Cholesky and inverse are far from the speed of products on two cores
 _TILE = 256
 
+
 def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
     from scipy.linalg import blas, lapack
 
     module = lapack if name.startswith("po") else blas
     return getattr(module, {"f": "s", "d": "d"}[dtype.char] + name)
+
 
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
     _mirrored(_product(x, 1.0, result.T))
@@ -161,7 +163,7 @@ class _Frame(ctypes.Structure):
 
 
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Frame))
-_DTYPES = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
+_DTYPES: dict[int, np.dtype[Any]] = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
 
 
 def _views(buffers: _List) -> list[np.ndarray]:
@@ -199,7 +201,11 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
     return _HANDLER(handle)
 
 
-_KERNELS = {"gram": (_gram, (2,)), "inverse": (_inverse, (2,)), "primal_inverse": (_primal_inverse, (2, 1))}
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
+    "gram": (_gram, (2,)),
+    "inverse": (_inverse, (2,)),
+    "primal_inverse": (_primal_inverse, (2, 1)),
+}
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
 
 
