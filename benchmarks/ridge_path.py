@@ -30,9 +30,9 @@ def main(dimensions=(256, 512, 1024), count=9, ridges=100):
         s, square = x.T @ x / n, np.random.default_rng(1).standard_normal((d, d))
         on_device = jax.device_put(x)
         calls = {
-            "path": lambda: jm.ridge_path(on_device, grid).leave_one_out,
-            "eigh": lambda: eigh(s, driver="evd"),
-            "products": lambda: [x @ square for _ in range(10)],
+            "path": lambda x=on_device: jm.ridge_path(x, grid).leave_one_out,
+            "eigh": lambda s=s: eigh(s, driver="evd"),
+            "products": lambda x=x, square=square: [x @ square for _ in range(10)],
         }
         times = rounds(calls, count)
         floor = [e + (ridges + 1) / 10 * p for e, p in zip(times["eigh"], times["products"], strict=True)]
@@ -40,7 +40,7 @@ def main(dimensions=(256, 512, 1024), count=9, ridges=100):
         target = 1.25 if d >= 512 else None
         rows.append(ratio(f"{label}: time over eigh and {ridges + 1} products", times["path"], floor, at_most=target))
         if d <= 512:
-            pair = rounds({"targets": lambda: by_targets(x, grid, 3), "path": calls["path"]}, min(count, 3))
+            pair = rounds({"targets": lambda x=x: by_targets(x, grid, 3), "path": calls["path"]}, min(count, 3))
             least = 500 if d == 512 else None
             what = f"{label}: RidgeCV a coordinate over jmask"
             rows.append(ratio(what, pair["targets"], pair["path"], scale=d / 3, at_least=least))

@@ -172,7 +172,7 @@ def _views(buffers: _List) -> list[np.ndarray]:
         buffer = ctypes.cast(buffers.entries[i], ctypes.POINTER(_Buffer)).contents
         shape, dtype = tuple(buffer.dims[: buffer.rank]), _DTYPES[buffer.dtype]
         memory = (ctypes.c_char * (int(np.prod(shape)) * dtype.itemsize)).from_address(buffer.data)
-        arrays.append(np.frombuffer(memory, dtype).reshape(shape))
+        arrays.append(np.frombuffer(memory, dtype).reshape(shape))  # type: ignore[call-overload]
     return arrays
 
 

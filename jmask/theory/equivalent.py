@@ -230,7 +230,7 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
     variances = covariance.diagonal()
     positive = ridge > 0
     safe = jnp.where(positive, ridge, 1)
-    penalised = jnp.where(positive, variances / safe, 0).sum() if ridge.ndim else variances.sum() / safe * positive
+    penalised = jnp.where(positive, (variances if ridge.ndim else variances.sum()) / safe, 0).sum()
     if not vanishing:
         return penalised / n, jnp.array(False), jnp.where(valid, CONVERGED, NON_FINITE)
     mass = jnp.where(squares > 0, probabilities, 0).sum()
