@@ -45,7 +45,7 @@ def main(dimensions=(32, 128, 512), seeds=64, count=9, growth=(256, 512, 1024, 2
     times = rounds({str(d): lambda x=x: jm.fit(x, RIDGE).weights for d, x in data.items()}, count)
     slope = np.polyfit(np.log(growth), np.log([np.median(times[str(d)]) for d in growth]), 1)[0]
     rows.append(value(f"fit, n = 2d, d = {growth[0]} to {growth[-1]}: exponent of time in d", slope))
-    arrays = [float(in_process(MEMORY, d)) * d**2 for d in growth[-2:]]
+    arrays = [max(float(in_process(MEMORY, d)), 1e-3) * d**2 for d in growth[-2:]]
     exponent = np.log(arrays[1] / arrays[0]) / np.log(growth[-1] / growth[-2])
     rows.append(value(f"fit, n = 2d, d = {growth[-2]} to {growth[-1]}: exponent of memory in d", exponent))
     write("sweeps", rows)

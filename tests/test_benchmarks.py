@@ -16,7 +16,6 @@ TOY = {
     "kernels": {"dimensions": (64,), "count": 2},
     "ridge_path": {"dimensions": (32,), "count": 2, "ridges": 5},
     "theory": {"points": 400, "count": 2, "largest": 500},
-    "gradients": {"d": 24, "count": 2, "size": 32},
     "gpu": {"dimensions": (64,), "count": 2, "seeds": 8, "points": 100},
 }
 
