@@ -12,11 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from ._linalg import solve_small
 from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
 
 Residual = Callable[[Array, Any], Array]
+
+_CACHED = 2**14  # numbers that a chunk of lanes may take on CPU: with what is made of them they stay in cache
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -68,27 +71,63 @@ def newton(
     damping. It stops when a step is below ``rtol`` times the iterate (default: 8 ulp of its dtype, which
     a monotone quadratic iteration reaches), or when a real step turns back, which monotone Newton does only
     where rounding rules (and only below √eps times the iterate does it count). A root that is not finite is NaN.
+    On CPU the lanes of ``vmap`` go through in chunks that fit in cache, each stopping by itself.
     """
     params, start = lax.stop_gradient((params, start))
     eps = float(jnp.finfo(jnp.finfo(start.dtype).dtype).eps)
     rtol = 8 * eps if rtol is None else rtol
     real = not jnp.iscomplexobj(start)
 
-    def body(state: tuple) -> tuple:
-        y, last, _, steps = state
-        value, slope = jax.jvp(lambda u: residual(u, params), (y,), (jnp.ones_like(y),))
-        step = value / slope
-        new, size = y - step, jnp.abs(step)
-        done = size <= rtol * jnp.abs(new)
-        if real:
-            done = done | ((step * last < 0) & (size <= eps**0.5 * jnp.abs(new)))
-        return new, step, done, steps + 1
+    leaves, tree = jax.tree.flatten(params)
 
-    def running(state: tuple) -> Array:
-        y, _, done, steps = state
-        return ~done & (steps < max_steps) & jnp.isfinite(y)
+    def iterate(start: Array, *leaves: Array) -> tuple[Array, Array, Array]:
+        params = jax.tree.unflatten(tree, leaves)
 
-    begin = (start, jnp.zeros_like(start), jnp.array(False), jnp.array(0))
-    root, _, done, steps = lax.while_loop(running, body, begin)
-    status = jnp.where(jnp.isfinite(root), jnp.where(done, CONVERGED, MAX_STEPS), NON_FINITE)
-    return jnp.where(status == CONVERGED, root, jnp.nan), steps, status
+        def body(state: tuple) -> tuple:
+            y, last, _, steps = state
+            value, slope = jax.jvp(lambda u: residual(u, params), (y,), (jnp.ones_like(y),))
+            step = value / slope
+            new, size = y - step, jnp.abs(step)
+            done = size <= rtol * jnp.abs(new)
+            if real:
+                done = done | ((step * last < 0) & (size <= eps**0.5 * jnp.abs(new)))
+            return new, step, done, steps + 1
+
+        def running(state: tuple) -> Array:
+            y, _, done, steps = state
+            return ~done & (steps < max_steps) & jnp.isfinite(y)
+
+        begin = (start, jnp.zeros_like(start), jnp.array(False), jnp.array(0))
+        root, _, done, steps = lax.while_loop(running, body, begin)
+        status = jnp.where(jnp.isfinite(root), jnp.where(done, CONVERGED, MAX_STEPS), NON_FINITE)
+        return jnp.where(status == CONVERGED, root, jnp.nan), steps, status
+
+    lanes = max(1, _CACHED // max(1, sum(jnp.size(leaf) for leaf in leaves)))
+    return _in_lanes(iterate, lanes)(start, *leaves)
+
+
+def _in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+    """A function of arrays that ``vmap``, nested or not, runs on at most ``lanes`` at once. Never differentiated."""
+    if jax.default_backend() != "cpu":
+        return function
+    laned = custom_vmap(function)
+
+    @laned.def_vmap
+    def in_chunks(size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
+        count = -(-size // lanes)
+        width = -(-size // count)
+        inner = _in_lanes(jax.vmap(function, [0 if b else None for b in batched]), max(1, lanes // width))
+        # The last chunk is filled up with copies of the last lane.
+        index = jnp.minimum(jnp.arange(count * width), size - 1).reshape(count, width)
+
+        def chunk(rows: Array) -> Any:
+            return inner(*(a[rows] if b else a for a, b in zip(arguments, batched, strict=True)))
+
+        if count == 1:
+            result = inner(*arguments)
+        else:
+            stacked = lax.map(chunk, index)
+            result = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], stacked)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return laned

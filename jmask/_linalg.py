@@ -1,32 +1,35 @@
 """The dense kernels that the fits stand on: Gram matrix, inverse of a positive definite matrix, its dual form.
 
-On CPU, XLA has neither a symmetric product nor a fast triangular inverse; both are built here from half the blocks of
-plain products. Sizes at which that pays were measured (benchmarks/kernels.py). Elsewhere XLA's own are used.
+On CPU, XLA has neither a symmetric product nor an inverse of a positive definite matrix: from a size on (measured by
+benchmarks/kernels.py) both are one call to LAPACK. Elsewhere, and on accelerators, they are XLA's own.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
+from . import _lapack
 from ._types import Array
 
-_TILES = 8  # at most 8 × 9/2 products: compile time is user time
-_TILED_FROM = 1024
-_HALVED_FROM = 512
+_LAPACK_FROM = 256
+
+
+def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array) -> Array:
+    """By LAPACK on CPU for large d, by XLA otherwise; (d, d)."""
+    if d < _LAPACK_FROM or arguments[0].dtype not in (jnp.float32, jnp.float64):
+        return otherwise(*arguments)
+    return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, d), default=otherwise)
 
 
 @jax.custom_jvp
 def gram(x: Array) -> Array:
     """xᵀx (d, d) of x (n, d)."""
-    d = x.shape[1]
-    if d < _TILED_FROM or jax.default_backend() != "cpu":
-        return lax.optimization_barrier(x.T) @ x  # XLA on CPU is slow where it contracts the leading axis itself
-    width = -(-d // _TILES)
-    columns = [lax.optimization_barrier(x[:, i : i + width]) for i in range(0, d, width)]
-    rows = [lax.optimization_barrier(column.T) for column in columns]
-    lower = [[row @ column for column in columns[: i + 1]] for i, row in enumerate(rows)]
-    tiles = range(len(columns))
-    return jnp.block([[lower[i][j] if j <= i else lower[j][i].T for j in tiles] for i in tiles])
+    # XLA on CPU is slow where it contracts the leading axis itself.
+    return _by_platform("gram", lambda x: lax.optimization_barrier(x.T) @ x, x.shape[1], x)
 
 
 @gram.defjvp
@@ -52,34 +55,45 @@ def inverse(matrix: Array) -> Array:
     A matrix whose pivots fall below d ulp of the largest one is singular in this precision: NaN as well,
     never the inverse of rounding errors.
     """
+    return _by_platform("inverse", _device_inverse, matrix.shape[0], matrix)
+
+
+def _device_inverse(matrix: Array) -> Array:
     d = matrix.shape[0]
-    leaf = max(128, d // 8) if d >= _HALVED_FROM and jax.default_backend() == "cpu" else d
     factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
     pivots = jnp.diagonal(factor) ** 2
     floor = d * jnp.finfo(matrix.dtype).eps * jnp.diagonal(matrix)
-    singular = ~jnp.all(pivots > floor)
-    return jnp.where(singular, jnp.nan, _inverse_and_square(factor, leaf)[1])
-
-
-def _inverse_and_square(factor: Array, leaf: int) -> tuple[Array, Array]:
-    """L⁻¹ and L⁻ᵀL⁻¹ of a lower triangular L, by halves down to ``leaf``: as stable as substitution."""
-    d = factor.shape[0]
-    if d <= leaf:
-        half = lax.linalg.triangular_solve(factor, jnp.eye(d, dtype=factor.dtype), left_side=True, lower=True)
-        return half, half.T @ half
-    m = d // 2
-    first, first_square = _inverse_and_square(factor[:m, :m], leaf)
-    second, second_square = _inverse_and_square(factor[m:, m:], leaf)
-    below = -(second @ factor[m:, :m]) @ first
-    cross = second.T @ below
-    half = jnp.block([[first, jnp.zeros((m, d - m), factor.dtype)], [below, second]])
-    return half, jnp.block([[first_square + below.T @ below, cross.T], [cross, second_square]])
+    half = lax.linalg.triangular_solve(factor, jnp.eye(d, dtype=factor.dtype), left_side=True, lower=True)
+    return jnp.where(jnp.all(pivots > floor), half.T @ half, jnp.nan)
 
 
 @inverse.defjvp
 def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     q = inverse(primals[0])
     return q, -(q @ tangents[0] @ q)
+
+
+@jax.custom_jvp
+def primal_inverse(x: Array, ridge: Array) -> Array:
+    """(xᵀx/n + Λ)⁻¹ (d, d) for a scalar or a vector of ridges; NaN as ``inverse``. O(n d² + d³)."""
+
+    def device(x: Array, ridge: Array) -> Array:
+        return _device_inverse(add_diagonal(gram(x) / x.shape[0], ridge))
+
+    return _by_platform("primal_inverse", device, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
+
+
+@partial(primal_inverse.defjvp, symbolic_zeros=True)
+def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (x, ridge), (x_dot, ridge_dot) = primals, tangents
+    q = primal_inverse(x, ridge)
+    dot = jnp.zeros_like(q)
+    if not isinstance(ridge_dot, SymbolicZero):  # one product, where a full change of the matrix costs two
+        dot = dot - (q * jnp.broadcast_to(ridge_dot, q.shape[:1])[None, :]) @ q
+    if not isinstance(x_dot, SymbolicZero):
+        half = x.T @ x_dot / x.shape[0]
+        dot = dot - q @ (half + half.T) @ q
+    return q, dot
 
 
 def dual_inverse(x: Array, ridge: Array) -> Array:

@@ -238,11 +238,11 @@ def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
 
 def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
     """Q = (S + Λ)⁻¹, through the n × n dual when n < d; NaN where S + Λ is singular."""
-    if isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
-        return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
+    if isinstance(data, Gram):
+        return _linalg.inverse(_linalg.add_diagonal(data.covariance, ridge))
     # Without a penalty on some coordinate S + Λ is singular for n < d unless the others repair it: primal, then.
-    if is_concrete(ridge) and not np.asarray(ridge).all():
-        return _linalg.inverse(_linalg.add_diagonal(_moments(data)[0], ridge))
+    if data.shape[0] >= data.shape[1] or (is_concrete(ridge) and not np.asarray(ridge).all()):
+        return _linalg.primal_inverse(data, ridge)
     return _linalg.dual_inverse(data, ridge)
 
 

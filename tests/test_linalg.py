@@ -1,5 +1,7 @@
 """The dense kernels against NumPy at sizes on both sides of every switch, and their derivatives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,35 @@ def test_small_systems(r):
     vector = b[1, :, 0].astype(complex)
     np.testing.assert_allclose(_linalg.solve_small(turned, vector), np.linalg.solve(turned, vector), atol=1e-9)
     check_grads(_linalg.solve_small, (jnp.asarray(a[3]), jnp.asarray(b[3])), 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lapack_kernels_in_batches_and_threads(dtype):
+    """Nested batches, an argument that is not batched, several threads at once: as alone."""
+    rng, d = np.random.default_rng(0), 260
+    x = jnp.asarray(rng.standard_normal((2, 300, d)), dtype)
+    ridges = jnp.asarray([0.5, 1.0, 2.0], dtype)
+    both = jax.jit(jax.vmap(jax.vmap(_linalg.primal_inverse, (None, 0)), (0, None)))
+    found = np.asarray(both(x, ridges))
+    assert found.dtype == dtype
+    for i, j in np.ndindex(2, 3):
+        matrix = np.asarray(x[i], float).T @ np.asarray(x[i], float) / 300 + float(ridges[j]) * np.eye(d)
+        np.testing.assert_allclose(found[i, j], np.linalg.inv(matrix), atol=100 * np.finfo(dtype).eps)
+    with ThreadPoolExecutor(4) as pool:
+        for again in pool.map(lambda _: np.asarray(both(x, ridges)), range(8)):
+            np.testing.assert_array_equal(again, found)
+
+
+def test_one_singular_lane_leaves_the_others():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((40, 260)))
+    found = jax.vmap(_linalg.primal_inverse, (None, 0))(x, jnp.array([0.0, 1.0]))
+    assert jnp.isnan(found).any((1, 2)).tolist() == [True, False]
+    assert bool(jnp.isnan(_linalg.inverse(jnp.full((260, 260), jnp.nan))).all())
+
+
+def test_ridge_alone_is_differentiated_by_one_product():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((60, 5)))
+    f = lambda x, ridge: (_linalg.primal_inverse(x, ridge) ** 2).sum()  # noqa: E731
+    for ridge in (jnp.asarray(0.3), jnp.linspace(0.1, 0.5, 5)):
+        check_grads(lambda r: f(x, r), (ridge,), 2, rtol=1e-4)
+        check_grads(f, (x, ridge), 2, rtol=1e-3)

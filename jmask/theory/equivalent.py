@@ -186,6 +186,8 @@ def solve(covariance: Covariance, n: Array, ridge: Array, scales: Scales | None,
     """``fixed_point`` without the checks; ``vanishing`` says whether a ridge may be 0."""
     law = law_of(scales, n.dtype)
     start, ridgeless, status = _start(covariance, n, ridge, law, vanishing)
+    if scales is None and not ridge.ndim:
+        start = _isotropic_start(covariance, n, ridge, start)
     # The iteration runs on a population with the same traces that is cheap to evaluate again and again.
     population, shift = lax.stop_gradient(covariance).for_traces(lax.stop_gradient(ridge))
     params = (population, n, shift, law)
@@ -227,7 +229,8 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
     valid = (n > 0) & jnp.all(ridge >= 0)
     variances = covariance.diagonal()
     positive = ridge > 0
-    penalised = (jnp.where(positive, variances / jnp.where(positive, ridge, 1), 0)).sum()
+    safe = jnp.where(positive, ridge, 1)
+    penalised = jnp.where(positive, (variances if ridge.ndim else variances.sum()) / safe, 0).sum()
     if not vanishing:
         return penalised / n, jnp.array(False), jnp.where(valid, CONVERGED, NON_FINITE)
     mass = jnp.where(squares > 0, probabilities, 0).sum()
@@ -245,6 +248,23 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
         solvable = solvable & (positive | ridgeless | (free == covariance.dimension))
     status = jnp.where(solvable, CONVERGED, NO_SOLUTION)
     return start, ridgeless, jnp.where(valid, status, NON_FINITE)
+
+
+def _isotropic_start(covariance: Covariance, n: Array, ridge: Array, otherwise: Array) -> Array:
+    """δ₀ of the isotropic population with the same trace, for Gaussian data and a positive scalar ridge.
+
+    df₁ is concave in the eigenvalues, so that h of theirs lies above h of their mean m and δ₀ above the root. There
+    κ solves κ² + (m - γm - λ)κ = λm, and δ = κ/λ - 1 = κγm/((m + κ)λ).
+    """
+    ridge, n, covariance = lax.stop_gradient((ridge, n, covariance))
+    mean, gamma = covariance.diagonal().mean(), covariance.dimension / n
+    linear = mean * (1 - gamma) - ridge
+    root = jnp.sqrt(linear**2 + 4 * ridge * mean)
+    safe = jnp.where(root + jnp.abs(linear) > 0, root + jnp.abs(linear), 1)
+    kappa = jnp.where(linear > 0, 2 * ridge * mean / safe, safe / 2)
+    positive = (ridge > 0) & (mean > 0)
+    delta = kappa * gamma * mean / jnp.where(positive, (mean + kappa) * ridge, 1)
+    return jnp.where(positive, delta * (1 + 16 * jnp.finfo(ridge.dtype).eps), otherwise)
 
 
 def _c(law: tuple, delta: Array) -> Array:

@@ -1,0 +1,221 @@
+"""Gram matrix and inverse by LAPACK, called from XLA programs on CPU in one call, in place, one triangle computed.
+
+XLA on CPU has no symmetric product and no inverse of a positive definite matrix. The kernels here are registered as
+targets of XLA's foreign function interface (``jax.ffi``): they read and write XLA's own buffers, hold no JAX array
+and wait for nothing, so that they may run in any thread, in batches, and from the compilation cache.
+"""
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+_LEAF = 256  # above, halves: LAPACK's own Cholesky and inverse are far from the speed of products on two cores
+_TILE = 256
+
+
+def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    from scipy.linalg import blas, lapack
+
+    module = lapack if name.startswith("po") else blas
+    return getattr(module, {"f": "s", "d": "d"}[dtype.char] + name)
+
+
+def _gram(x: np.ndarray, result: np.ndarray) -> None:
+    _mirrored(_product(x, 1.0, result.T))
+
+
+def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
+    result[:] = matrix
+    _invert(result.T)
+
+
+def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
+    moment = _product(x, 1 / len(x), result.T)
+    np.einsum("ii->i", moment)[:] += ridge
+    _invert(moment)
+
+
+def _product(x: np.ndarray, scale: float, into: np.ndarray) -> np.ndarray:
+    """Lower triangle of scale xᵀx, in column order."""
+    return _routine("syrk", x.dtype)(scale, x.T, 0.0, into, lower=1, overwrite_c=1)
+
+
+def _mirrored(a: np.ndarray) -> np.ndarray:
+    """The lower triangle copied onto the upper one, in place, by tiles that stay in cache."""
+    d = len(a)
+    for start in range(0, d, _TILE):
+        stop = min(start + _TILE, d)
+        tile = a[start:stop, start:stop]
+        tile[:] = np.tril(tile) + np.tril(tile, -1).T
+        for other in range(stop, d, _TILE):
+            a[start:stop, other : other + _TILE] = a[other : other + _TILE, start:stop].T
+    return a
+
+
+def _invert(a: np.ndarray) -> None:
+    """Overwrite a symmetric matrix, given by its lower triangle, by its inverse; NaN where it has none."""
+    floor = len(a) * np.finfo(a.dtype).eps * np.diagonal(a)
+    factor = _factor_and_inverse(a)
+    if factor is None or not (np.diagonal(factor) ** 2 > floor).all():
+        a[:] = np.nan
+    else:
+        _mirrored(a)
+
+
+def _factor_and_inverse(a: np.ndarray) -> np.ndarray | None:
+    """L, and in the lower triangle of a its inverse, by halves; None where a is not positive definite.
+
+    With A = [[A₁, ·], [B, A₂]], W = B L₁⁻ᵀ and A₂ - WWᵀ = L₂L₂ᵀ, the inverse has the blocks
+    A₁⁻¹ + YᵀY, -L₂⁻ᵀY and (L₂L₂ᵀ)⁻¹ with Y = L₂⁻¹W L₁⁻¹: d³ operations, as stable as substitution.
+    """
+    d, dtype = len(a), a.dtype
+    if d <= _LEAF:
+        factor, info = _routine("potrf", dtype)(a, lower=1, clean=1)
+        if info:
+            return None
+        a[:] = _routine("potri", dtype)(factor, lower=1)[0]
+        return factor
+    solve, product, m = _routine("trsm", dtype), _routine("syrk", dtype), d // 2
+    top, rest = a[:m, :m].copy("F"), a[m:, m:].copy("F")
+    first = _factor_and_inverse(top)
+    if first is None:
+        return None
+    w = solve(1.0, first, a[m:, :m], side=1, lower=1, trans_a=1)
+    rest = product(-1.0, w, 1.0, rest, lower=1, overwrite_c=1)
+    second = _factor_and_inverse(rest)
+    if second is None:
+        return None
+    y = solve(1.0, second, solve(1.0, first, w, side=1, lower=1), lower=1, overwrite_b=1)
+    a[:m, :m] = product(1.0, y, 1.0, top, trans=1, lower=1, overwrite_c=1)
+    a[m:, :m] = solve(-1.0, second, y, lower=1, trans_a=1, overwrite_b=1)
+    a[m:, m:] = rest
+    factor = np.zeros_like(a)
+    factor[:m, :m], factor[m:, :m], factor[m:, m:] = first, w, second
+    return factor
+
+
+class _List(ctypes.Structure):
+    """XLA_FFI_Args and XLA_FFI_Rets."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("extension", ctypes.c_void_p),
+        ("size", ctypes.c_int64),
+        ("types", ctypes.c_void_p),
+        ("entries", ctypes.POINTER(ctypes.c_void_p)),
+    ]
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("extension", ctypes.c_void_p),
+        ("dtype", ctypes.c_int),
+        ("data", ctypes.c_void_p),
+        ("rank", ctypes.c_int64),
+        ("dims", ctypes.POINTER(ctypes.c_int64)),
+    ]
+
+
+class _Version(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("extension", ctypes.c_void_p),
+        ("major", ctypes.c_int),
+        ("minor", ctypes.c_int),
+    ]
+
+
+class _Metadata(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("version", _Version)]
+
+
+class _Extension(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("next", ctypes.c_void_p),
+        ("metadata", ctypes.POINTER(_Metadata)),
+    ]
+
+
+class _Api(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("version", _Version)]
+
+
+class _Frame(ctypes.Structure):
+    """XLA_FFI_CallFrame up to the results: xla/ffi/api/c_api.h, which jaxlib ships under include/."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("extension", ctypes.POINTER(_Extension)),
+        ("api", ctypes.POINTER(_Api)),
+        ("context", ctypes.c_void_p),
+        ("stage", ctypes.c_int),
+        ("arguments", _List),
+        ("results", _List),
+    ]
+
+
+_HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Frame))
+_DTYPES: dict[int, np.dtype[Any]] = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
+
+
+def _views(buffers: _List) -> list[np.ndarray]:
+    arrays = []
+    for i in range(buffers.size):
+        buffer = ctypes.cast(buffers.entries[i], ctypes.POINTER(_Buffer)).contents
+        shape, dtype = tuple(buffer.dims[: buffer.rank]), _DTYPES[buffer.dtype]
+        memory = (ctypes.c_char * (int(np.prod(shape)) * dtype.itemsize)).from_address(buffer.data)
+        arrays.append(np.frombuffer(memory, dtype).reshape(shape))  # type: ignore[call-overload]
+    return arrays
+
+
+def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
+    """The kernel over every leading axis of its arguments, which broadcast; ``ranks`` are those of one call."""
+
+    def handle(frame: Any) -> None:
+        extension = frame.contents.extension
+        if extension:  # XLA asks for the version of the interface, once
+            version, ours = frame.contents.api.contents.version, extension.contents.metadata.contents.version
+            ours.major, ours.minor = version.major, version.minor
+            return
+        (result,) = _views(frame.contents.results)
+        try:
+            arguments = _views(frame.contents.arguments)
+            batch = result.shape[:-2]
+            stacks = [
+                np.broadcast_to(a, batch + a.shape[a.ndim - rank :]) for a, rank in zip(arguments, ranks, strict=True)
+            ]
+            for index in np.ndindex(batch):
+                kernel(*(stack[index] for stack in stacks), result[index])
+        except Exception:  # nothing may be thrown through XLA: what is not known is NaN
+            result[:] = np.nan
+            sys.excepthook(*sys.exc_info())
+
+    return _HANDLER(handle)
+
+
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
+    "gram": (_gram, (2,)),
+    "inverse": (_inverse, (2,)),
+    "primal_inverse": (_primal_inverse, (2, 1)),
+}
+_HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
+
+
+@functools.cache
+def _target(name: str) -> str:
+    jax.ffi.register_ffi_target(f"jmask_{name}", jax.ffi.pycapsule(_HANDLERS[name]), platform="cpu")
+    return f"jmask_{name}"
+
+
+def call(name: str, d: int, *arguments: Any) -> jax.Array:
+    """One of ``_KERNELS`` on arrays of one dtype, single or double; (d, d), under ``vmap`` (..., d, d). CPU only."""
+    result = jax.ShapeDtypeStruct((d, d), arguments[0].dtype)
+    return jax.ffi.ffi_call(_target(name), result, vmap_method="expand_dims")(*arguments)  # type: ignore[return-value]
