@@ -62,10 +62,11 @@ def least(function: Callable[[Array], Array], centre: Array) -> Least:
     Nothing here is to be differentiated: the result is a root of the slope.
     """
     scan = _scanned(function, centre)
-    at_end = scan.falling & (scan.side != 0)
+    rounding = 1e3 * jnp.finfo(centre.dtype).eps * jnp.abs(scan.value)
+    level = jnp.abs(function(scan.place + scan.side * _STEP) - scan.value) <= rounding  # as far as can be told
+    at_end = (scan.falling | level) & (scan.side != 0)
     state = _newton(function, scan.place)
     status = jnp.where(at_end, AT_END, jnp.where(state.final | _close(state), CONVERGED, MAX_STEPS))
-    rounding = 1e3 * jnp.finfo(centre.dtype).eps * jnp.abs(scan.value)
     status = jnp.where(scan.values.max() - scan.value <= rounding, FLAT, status)
     status = jnp.where(jnp.isfinite(scan.value), status, NON_FINITE)
     place = jnp.where(at_end, scan.place, state.place)
