@@ -88,6 +88,7 @@ def _verdict(run: Run) -> list[str]:
         points = course.measured
         if points is not None and np.isfinite(points.test).all():
             gaps = np.abs(course.test[np.isin(course.steps, points.steps)] / points.test.mean(0) - 1)
+            gaps = gaps[np.isfinite(gaps)]  # of the steps that are predicted; the best one always is
             lines.append(
                 f"{course.optimiser.name}: test error predicted to {np.median(gaps):.2%} in the median, "
                 f"{gaps.max():.2%} at most"
