@@ -127,7 +127,8 @@ def shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, ξ and the share of dF/ξ at the nodes but the atom; NaN in every gap of the spectrum."""
     share = np.asarray(nodes.weight) * _inverse_variance(nodes)
     values = np.asarray(nodes.x)[1:], np.asarray(nodes.at.variance)[1:], (share / share.sum())[1:]
-    x, xi, weight = (_opened(nodes, value) for value in values)
+    inside = np.asarray(nodes.at.y)[1:] > 0  # of many narrow gaps some hold nodes
+    x, xi, weight = (_opened(nodes, np.where(inside, value, np.nan)) for value in values)
     return x, xi, weight
 
 
