@@ -175,6 +175,8 @@ def test_floor_of_a_singular_population(n):
     if n < 30:
         assert float(haar.error) > 0.1
         return
+    just_below = THEORY.floor(RING, 60 * (1 - 1e-16 * 3)).error  # no null space, though the atom has no variance
+    np.testing.assert_allclose(just_below, THEORY.floor(RING, 60).error, rtol=1e-6)
     assert float(haar.error) == 0
     assert float(haar.shrinker(0.0)) == 1
     twins = THEORY.floor(jm.covariance.Diagonal(np.r_[np.zeros(20), np.ones(40)]), n)  # one coordinate an eigenvector

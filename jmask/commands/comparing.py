@@ -29,7 +29,7 @@ from .rival_map import FAMILIES, MAP_DIMENSION, RiskMap, risk_map
 from .rivals import CONDITIONAL, FLOOR, MEAN, NONLINEAR, PPCA, RIDGE, Fight, fight
 
 _DEFAULT, _DEFAULT_RATIO = "ar1:0.9", 2.0
-_MAP_RATIOS = np.geomspace(0.25, 8.0, 11)
+_MAP_RATIOS = 2.0 ** np.linspace(-2, 3, 11)  # n = d exactly among them
 _TIE = 0.002  # errors closer than this share count as equal
 
 

@@ -117,7 +117,7 @@ def _least_at(eigenvalues: Array, n: Array) -> Least:
     p, v = nodes.weight, nodes.weighted_variance
     h = 1 / (nodes.x[None, :] + ridges[:, None])
     risks = h**2 @ v / (h @ p) ** 2
-    there = p > 0
+    there = v > 0
     floor = 1 / jnp.where(there, p**2 / jnp.where(there, v, 1), 0).sum()
     by_cut = _ppca_errors(nodes)
     cut = by_cut.argmin()

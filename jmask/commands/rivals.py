@@ -18,7 +18,7 @@ LINEAR, NONLINEAR = "Ledoit–Wolf", "nonlinear shrinkage"
 FLOOR, CONDITIONAL = "floor", "conditional variance"
 
 _NODES = 512
-_RANK_TOLERANCE = 1e-5  # times d: a best rank at a gap is found so well, and no node beside the gap may change sides
+_RANK_TOLERANCE = 1e-4  # times d: a best rank so close to a gap is at the gap
 _SINGULAR = 1e-13  # eigenvalues of Σ below this share of the largest count as so large
 
 
@@ -104,9 +104,13 @@ def _conditional_variance(population: Covariance) -> float:
 
 
 def ppca_shrinker(nodes: SampleSpectrum, rank: float) -> np.ndarray:
-    """(k,) h of PPCA at the nodes."""
+    """(k,) h of PPCA at the nodes; a rank at a gap separates the nodes on either side of it."""
     d, weight, x = nodes.eigenvalues.shape[0], np.asarray(nodes.weight), np.asarray(nodes.x)
-    below = np.cumsum(weight) - weight / 2 < 1 - rank / d + _RANK_TOLERANCE
+    kept, mass = 1 - rank / d, np.cumsum(weight)
+    below = mass - weight / 2 < kept
+    for gap in _gaps(nodes):
+        if abs(mass[gap] - kept) < _RANK_TOLERANCE:
+            below = np.arange(len(x)) <= gap
     below[0] = True
     rest = (weight * x)[below].sum() / weight[below].sum()
     return np.where(below, 1, rest / np.where(below, 1, x))
@@ -123,12 +127,18 @@ def shown(nodes: SampleSpectrum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, ξ and the share of dF/ξ at the nodes but the atom; NaN in every gap of the spectrum."""
     share = np.asarray(nodes.weight) * _inverse_variance(nodes)
     values = np.asarray(nodes.x)[1:], np.asarray(nodes.at.variance)[1:], (share / share.sum())[1:]
-    x, xi, weight = (_opened(nodes, value) for value in values)
+    inside = np.asarray(nodes.at.y)[1:] > 0  # of many narrow gaps some hold nodes
+    x, xi, weight = (_opened(nodes, np.where(inside, value, np.nan)) for value in values)
     return x, xi, weight
 
 
-def _opened(nodes: SampleSpectrum, values: np.ndarray) -> np.ndarray:
-    """A NaN between values on either side of a gap."""
+def _gaps(nodes: SampleSpectrum) -> np.ndarray:
+    """Numbers of the nodes that are the last before a gap of the spectrum, among the nodes with the atom."""
     u, left, right = (np.asarray(part) for part in (nodes.at.u[1:], nodes.support.left, nodes.support.right))
-    at = np.searchsorted(u, right[:-1][left[1:] > right[:-1]])
-    return np.insert(values, at[(at > 0) & (at < len(u))], np.nan)
+    after = np.searchsorted(u, right[:-1][left[1:] > right[:-1]])
+    return after[(after > 0) & (after < len(u))]
+
+
+def _opened(nodes: SampleSpectrum, values: np.ndarray) -> np.ndarray:
+    """Values at the nodes but the atom, with a NaN between those on either side of a gap."""
+    return np.insert(values, _gaps(nodes), np.nan)

@@ -152,7 +152,8 @@ def _start(nodes: SampleSpectrum) -> tuple[Array, Bool[Array, ""]]:
     """h = 1/ξ; and whether the atom at 0 is the null space of Σ, which costs nothing: there h is all but infinite."""
     alive = (nodes.weight > 0) & (nodes.at.variance > 0)
     h = jnp.where(alive, 1 / jnp.where(alive, nodes.at.variance, 1), 0)
-    free = (nodes.weight[0] > 0) & ~alive[0]
+    # n a rounding error below d leaves an atom of no variance too, which is no null space
+    free = (nodes.weight[0] > 0) & ~alive[0] & (nodes.eigenvalues == 0).any()
     return h.at[0].set(jnp.where(free, _FREE * h.max(), h[0])), free
 
 
