@@ -107,8 +107,11 @@ CASES = {
     "dense interpolation": (warped(80), 40, 0.0),
 }
 
+SLOW = {"few samples", "power law", "spiked", "warped, few samples", "dense interpolation"}  # programs of their own
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_mass_is_one_and_the_mean_eigenvalue_zero(name):
     c, n, ridge = CASES[name]
     table, points = found(edges(c, n, ridge)), atoms(c, n, ridge)
@@ -131,7 +134,7 @@ def test_mass_is_one_and_the_mean_eigenvalue_zero(name):
     np.testing.assert_allclose(density(c, n, ridge, zeta), g.imag / np.pi, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_quantiles_invert_the_cumulative(name):
     c, n, ridge = CASES[name]
     p = np.linspace(0.003, 0.997, 31)
