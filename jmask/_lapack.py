@@ -7,8 +7,10 @@ and wait for nothing, so that they may run in any thread, in batches, and from t
 
 import ctypes
 import functools
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -97,6 +99,9 @@ def _factor_and_inverse(a: np.ndarray) -> np.ndarray | None:
     factor = np.zeros_like(a)
     factor[:m, :m], factor[m:, :m], factor[m:, m:] = first, w, second
     return factor
+
+
+_VERSIONS = {("0", "1"), ("0", "2"), ("0", "3")}  # jaxlib 0.6 to 0.11: the structures below are the same in all
 
 
 class _List(ctypes.Structure):
@@ -210,12 +215,18 @@ _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # al
 
 
 @functools.cache
-def _target(name: str) -> str:
-    jax.ffi.register_ffi_target(f"jmask_{name}", jax.ffi.pycapsule(_HANDLERS[name]), platform="cpu")
-    return f"jmask_{name}"
+def available() -> bool:
+    """Whether this jaxlib lays its calls out as here; registers the kernels if so. Else XLA's own do the work."""
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
+    found = re.findall(r"#define XLA_FFI_API_M(?:AJ|IN)OR (\d+)", header.read_text()) if header.is_file() else []
+    if tuple(found) not in _VERSIONS:
+        return False
+    for name, handler in _HANDLERS.items():
+        jax.ffi.register_ffi_target(f"jmask_{name}", jax.ffi.pycapsule(handler), platform="cpu")
+    return True
 
 
 def call(name: str, d: int, *arguments: Any) -> jax.Array:
     """One of ``_KERNELS`` on arrays of one dtype, single or double; (d, d), under ``vmap`` (..., d, d). CPU only."""
     result = jax.ShapeDtypeStruct((d, d), arguments[0].dtype)
-    return jax.ffi.ffi_call(_target(name), result, vmap_method="expand_dims")(*arguments)  # type: ignore[return-value]
+    return jax.ffi.ffi_call(f"jmask_{name}", result, vmap_method="expand_dims")(*arguments)  # type: ignore[return-value]

@@ -20,7 +20,7 @@ _LAPACK_FROM = 256
 
 def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array) -> Array:
     """By LAPACK on CPU for large d, by XLA otherwise; (d, d)."""
-    if d < _LAPACK_FROM or arguments[0].dtype not in (jnp.float32, jnp.float64):
+    if d < _LAPACK_FROM or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
         return otherwise(*arguments)
     return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, d), default=otherwise)
 

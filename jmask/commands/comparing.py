@@ -74,7 +74,7 @@ def run_compare(
         found = _from_data(text, dimension, False, scale, columns, id_column)
     directory = Path(f"jmask-compare-{found.stem}") if out is None else out
     check_directory(directory)
-    console = Console()
+    console = report.terminal()
     if found.table is not None:
         report.print_source(console, found.table)
     result = (
@@ -286,7 +286,7 @@ def _run_map(directory: Path, command: list[str]) -> None:
         )
         plot.save(figure, temporary / "map.png")
         _finish({**_header(command), "dimension": MAP_DIMENSION, "map": rows}, temporary)
-    _print_map(Console(), found, directory)
+    _print_map(report.terminal(), found, directory)
 
 
 def _map_rows(found: RiskMap) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from .. import theory, tune
 from .._types import CONVERGED, Array
@@ -118,7 +117,7 @@ def run_descent(
     n = _rows(found, rows)
     directory = Path(f"jmask-descent-{found.stem}") if out is None else out
     check_directory(directory)
-    console = Console()
+    console = report.terminal()
     if found.table is not None:
         report.print_source(console, found.table)
     run = _run(found, n, ridge, steps, draws, seed)

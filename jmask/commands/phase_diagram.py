@@ -19,7 +19,7 @@ from .fitting import _plain, _python
 from .options import PROGRAM, SUMMARY, check_directory, output_directory
 from .populations import parse_population
 from .progress import status, warn
-from .report import _table, number
+from .report import _table, number, terminal
 from .transition import Diagram, Measured, detecting_scale, diagram, measure, thresholds
 
 _DIMENSION, _DENSE_DIMENSION = 200, 100
@@ -82,7 +82,7 @@ def run_phase(
     run = Run(population, bulk, along_ridge, found, measured)
     with output_directory(directory) as temporary:
         _write(run, seed, command, temporary)
-    _print(Console(), run, directory)
+    _print(terminal(), run, directory)
 
 
 # ------------------------------------------------------------------------------------------------- arguments
