@@ -13,6 +13,7 @@ from .._types import CONVERGED, FLAT, MAX_STEPS, NON_FINITE, STALLED, UNBOUNDED,
 
 Objective = Callable[..., Array]
 _RAY = 32  # points 1, 4, 16 … of the ray along which a search without end is told from one that needs more steps
+_PATIENCE = 100  # updates without a new lowest value after which nothing more is to be had
 LBFGS = optax.lbfgs()
 
 
@@ -24,6 +25,7 @@ class State(NamedTuple):
     trace: Array
     held: optax.OptState
     moved: Array
+    stale: Array  # updates since the lowest value so far
 
 
 def descend(
@@ -59,12 +61,13 @@ def descend(
         good = jnp.isfinite(gradient).all() & ~jnp.isnan(value)
         vector = jnp.where(good, vector, state.vector)
         trace = state.trace.at[steps].set(jnp.where(good, value, state.value))
-        moved = good & jnp.any(vector != state.vector)
+        stale = jnp.where(trace[steps] < jnp.nanmin(state.trace), 0, state.stale + 1)
+        moved = good & jnp.any(vector != state.vector) & (stale < _PATIENCE)
         gradient = jnp.where(good, gradient, state.gradient)
-        return State(vector, jnp.where(good, value, state.value), gradient, steps, trace, held, moved)
+        return State(vector, trace[steps], gradient, steps, trace, held, moved, stale)
 
     trace = jnp.full(max_steps + 1, jnp.nan, start.dtype).at[0].set(value)
-    begin = State(start, value, gradient, jnp.array(0), trace, rule.init(start), jnp.array(True))
+    begin = State(start, value, gradient, jnp.array(0), trace, rule.init(start), jnp.array(True), jnp.array(0))
     state = lax.while_loop(running, body, begin)
     finite = jnp.isfinite(state.value) & jnp.isfinite(state.gradient).all()
     content = finite & small(state)
