@@ -430,3 +430,16 @@ def test_simulation(name, ratio, ridge, momentum, steps):
     predicted = np.stack([found.train, found.test], 1)
     allowance = 4 * curves.std(0, ddof=1) / np.sqrt(3) + (10 if ratio == 1 else 4) / D * predicted
     assert (np.abs(curves.mean(0) - predicted) < allowance).all(), (curves.mean(0), predicted)
+
+
+def test_reverse_mode_is_finite_wherever_the_value_is():
+    """Also where a step is unstable, but so few are taken that nothing has grown much yet."""
+    c = jm.covariance.Diagonal(np.linspace(0.1, 4, 30))
+    rate = jnp.asarray(0.45)  # largest sample eigenvalue about 10
+
+    def f(rate):
+        return jm.theory.descent(c, 30.0, 0.0, learning_rate=rate, momentum=0.2, steps=8).test
+
+    value, slope = jax.jit(jax.value_and_grad(f))(rate)
+    assert np.isfinite(value)
+    np.testing.assert_allclose(slope, (f(rate + 1e-6) - f(rate - 1e-6)) / 2e-6, rtol=1e-5)

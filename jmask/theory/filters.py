@@ -9,6 +9,8 @@ from jax import lax
 
 from .._types import Array, Float, Int
 
+_LARGEST = 1e15  # what exceeds it counts as infinite: all else stays finite, in both precisions, and so do derivatives
+
 
 def recurrence(
     h: Float[Array, " k"], steps: Int[Array, " t"], rate: Array, momentum: Array, nesterov: bool, bits: int
@@ -21,17 +23,25 @@ def recurrence(
     matrix = jnp.stack([jnp.stack([now, before], -1), jnp.stack([one, zero], -1)], -2)  # (k, 2, 2)
     offset = jnp.stack([jnp.broadcast_to(rate, h.shape), zero], -1)  # (k, 2)
 
-    def body(state: tuple[Array, Array, Array], bit: Array) -> tuple[tuple[Array, Array, Array], None]:
-        matrix, offset, pair = state
+    def body(state: tuple[Array, ...], bit: Array) -> tuple[tuple[Array, ...], None]:
+        matrix, offset, pair, lost, gone = state
         stepped = (matrix[None, :] * pair[:, :, None, :]).sum(-1) + offset[None, :]
-        pair = jnp.where(((steps >> bit) & 1 == 1)[:, None, None], stepped, pair)
-        offset = (matrix * offset[:, None, :]).sum(-1) + offset
-        return ((matrix[:, :, :, None] * matrix[:, None, :, :]).sum(-2), offset, pair), None
+        taken = ((steps >> bit) & 1 == 1)[:, None]
+        gone = gone | (taken & (lost[None, :] | ~(jnp.abs(stepped).max(-1) < _LARGEST)))
+        pair = jnp.where((taken & ~gone)[:, :, None], stepped, pair)
+        offset_twice = (matrix * offset[:, None, :]).sum(-1) + offset
+        matrix_twice = (matrix[:, :, :, None] * matrix[:, None, :, :]).sum(-2)
+        size = jnp.maximum(jnp.abs(matrix_twice).max((-2, -1)), jnp.abs(offset_twice).max(-1))
+        lost = lost | ~(size < _LARGEST)
+        held = lost | ~((steps >> (bit + 1)) > 0).any()
+        matrix = jnp.where(held[:, None, None], matrix, matrix_twice)
+        return (matrix, jnp.where(held[:, None], offset, offset_twice), pair, lost, gone), None
 
-    start = jnp.zeros((steps.shape[0], h.shape[0], 2), h.dtype)
-    pair = lax.scan(body, (matrix, offset, start), jnp.arange(bits, dtype=steps.dtype))[0][2]
+    shape = (steps.shape[0], h.shape[0])
+    start = (matrix, offset, jnp.zeros((*shape, 2), h.dtype), jnp.zeros(h.shape, bool), jnp.zeros(shape, bool))
+    *_, pair, _, gone = lax.scan(body, start, jnp.arange(bits, dtype=steps.dtype))[0]
     ahead = momentum * (pair[:, :, 0] - pair[:, :, 1]) if nesterov else 0
-    return pair[:, :, 0] + ahead
+    return jnp.where(gone, jnp.inf, pair[:, :, 0] + ahead)
 
 
 def flow(h: Float[Array, " k"], times: Float[Array, " t"], rate: Array) -> Float[Array, "t k"]:
