@@ -1,9 +1,6 @@
 """``jmask compare``: masked ridge against PPCA and every other spectral predictor, predicted and on held-out rows."""
 
 import csv
-import json
-import platform
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from .. import __version__
 from ..closed_form import fit
 from ..covariance import Spiked, from_samples
 from ..masking import LeaveOneOut
@@ -20,13 +16,14 @@ from ..validation import train_error
 from . import report
 from .comparison import Entry, compare, split_rows
 from .curve import ridge_curve
-from .fitting import _MIN_ROWS, _plain
+from .fitting import _MIN_ROWS
 from .learning_curve import Source, _from_data, _named
-from .options import PROGRAM, SUMMARY, Scale, Scaling, check_directory, output_directory
+from .options import Scale, Scaling, check_directory, output_directory
 from .populations import names_population
 from .progress import status, warn
 from .rival_map import FAMILIES, MAP_DIMENSION, RiskMap, risk_map
 from .rivals import CONDITIONAL, FLOOR, MEAN, NONLINEAR, PPCA, RIDGE, Fight, fight
+from .summary import header, write_summary
 
 _DEFAULT, _DEFAULT_RATIO = "ar1:0.9", 2.0
 _MAP_RATIOS = 2.0 ** np.linspace(-2, 3, 11)  # n = d exactly among them
@@ -151,24 +148,11 @@ def _lines(result: Comparison) -> list[dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------- what is written
-def _header(command: list[str]) -> dict[str, Any]:
-    return {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {
-            "jmask": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
 def _summarise(result: Comparison, scale: Scale, seed: int, command: list[str]) -> dict[str, Any]:
     source, predicted = result.source, result.predicted
     data = source.table is not None
     return {
-        **_header(command),
+        **header(command),
         "population": {
             "name": source.name,
             "dimension": predicted.dimension,
@@ -186,7 +170,7 @@ def _write(result: Comparison, summary: dict[str, Any], directory: Path) -> None
     """compare.csv, compare.png and summary.json."""
     _write_rows(summary["methods"], directory / "compare.csv")
     _draw(result, directory / "compare.png")
-    _finish(summary, directory)
+    write_summary(summary, directory)
 
 
 def _write_rows(rows: list[dict[str, Any]], path: Path) -> None:
@@ -194,11 +178,6 @@ def _write_rows(rows: list[dict[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-
-
-def _finish(summary: dict[str, Any], directory: Path) -> None:
-    files = sorted(entry.name for entry in directory.iterdir())
-    (directory / SUMMARY).write_text(json.dumps(_plain({**summary, "files": files}), indent=1) + "\n")
 
 
 def _draw(result: Comparison, path: Path) -> None:
@@ -285,7 +264,7 @@ def _run_map(directory: Path, command: list[str]) -> None:
             found.ridge / found.floor,
         )
         plot.save(figure, temporary / "map.png")
-        _finish({**_header(command), "dimension": MAP_DIMENSION, "map": rows}, temporary)
+        write_summary({**header(command), "dimension": MAP_DIMENSION, "map": rows}, temporary)
     _print_map(report.terminal(), found, directory)
 
 

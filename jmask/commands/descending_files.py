@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
-import platform
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from .. import __version__
-from .fitting import _plain
-from .options import PROGRAM, SUMMARY, Scale
+from .options import Scale
+from .summary import header, write_summary
 
 if TYPE_CHECKING:
     from .descending import Closed, Course, Run
@@ -28,14 +23,7 @@ def summarise(run: Run, scale: Scale, seed: int, command: list[str]) -> dict[str
     """Every choice and number of a run but the curves themselves, ready for JSON (NaN becomes null)."""
     source = run.source
     return {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {
-            "jmask": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        **header(command),
         "population": {
             "name": source.name,
             "dimension": source.population.dimension,
@@ -92,8 +80,7 @@ def write(run: Run, summary: dict[str, Any], directory: Path) -> None:
         for course in run.courses:
             writer.writerows(_lines(course))
     _draw_figure(run, directory / "descent.png")
-    files = sorted(entry.name for entry in directory.iterdir())
-    (directory / SUMMARY).write_text(json.dumps(_plain({**summary, "files": files}), indent=1) + "\n")
+    write_summary(summary, directory)
 
 
 def _lines(course: Course) -> Iterator[list[str]]:

@@ -1,16 +1,11 @@
 """``jmask fit``: choose the ridge, compare on held-out rows, fit all rows, write what was found."""
 
-import json
-import platform
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from .. import __version__
 from .._checks import require_memory
 from ..closed_form import Fit, fit
 from ..descent import GradientFit, fit_gradient
@@ -23,8 +18,6 @@ from . import report
 from .comparison import Entry, compare, split_rows
 from .curve import Curve, ridge_curve
 from .options import (
-    PROGRAM,
-    SUMMARY,
     Method,
     Scale,
     Scaling,
@@ -35,6 +28,7 @@ from .options import (
     parse_ridge,
 )
 from .progress import status, warn
+from .summary import header, write_summary
 
 _MIN_ROWS = 5
 _WORKING_MATRICES = 8  # d × d matrices alive at once
@@ -180,9 +174,7 @@ def summarise(run: Run, method: Method, scale: Scale, seed: int, command: list[s
     table, curve = run.table, run.curve
     base = run.entries[0].error
     summary: dict[str, Any] = {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {"jmask": __version__, "jax": jax.__version__, "numpy": np.__version__, "python": _python()},
+        **header(command),
         "data": {
             "source": table.source,
             "rows": table.values.shape[0],
@@ -228,28 +220,10 @@ def summarise(run: Run, method: Method, scale: Scale, seed: int, command: list[s
     return summary
 
 
-def _python() -> str:
-    return platform.python_version()
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray) and not value.ndim:
-        return _plain(value[()])
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _write(run: Run, summary: dict[str, Any], directory: Path) -> None:
     run.fit.save(str(directory / "fit.npz"))
     _draw(run, directory)
-    files = sorted(entry.name for entry in directory.iterdir())
-    (directory / SUMMARY).write_text(json.dumps(_plain({**summary, "files": files}), indent=1) + "\n")
+    write_summary(summary, directory)
 
 
 def _draw(run: Run, directory: Path) -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
-import platform
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from .. import __version__
 from .._types import CONVERGED
-from .fitting import _plain
 from .learning_report import label
-from .options import PROGRAM, SUMMARY, Scale
+from .options import Scale
 from .prediction import BEST, Curves
+from .summary import header, write_summary
 
 if TYPE_CHECKING:
     from .learning_curve import Run
@@ -27,14 +22,7 @@ def summarise(run: Run, scale: Scale, seed: int, command: list[str]) -> dict[str
     """Every number of a run, ready for JSON (NaN becomes null)."""
     source, curves = run.source, run.curves
     summary: dict[str, Any] = {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {
-            "jmask": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        **header(command),
         "population": {
             "name": source.name,
             "dimension": run.dimension,
@@ -75,8 +63,7 @@ def write(run: Run, summary: dict[str, Any], directory: Path) -> None:
     """learning_curve.csv, learning_curve.png and summary.json."""
     _write_csv(run, directory / "learning_curve.csv")
     _draw_figure(run, directory / "learning_curve.png")
-    files = sorted(entry.name for entry in directory.iterdir())
-    (directory / SUMMARY).write_text(json.dumps(_plain({**summary, "files": files}), indent=1) + "\n")
+    write_summary(summary, directory)
 
 
 _SIMULATED_COLUMNS = ("train_mean", "train_standard_error", "test_mean", "test_standard_error", "seeds")

@@ -1,25 +1,21 @@
 """``jmask phase``: where a direction can be found and how well, by masked regression, by PCA, and at best."""
 
 import csv
-import json
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
-from .. import __version__
 from .._checks import require_memory
 from ..covariance import Covariance, Diagonal, Isotropic, Spiked
-from .fitting import _plain, _python
-from .options import PROGRAM, SUMMARY, check_directory, output_directory
+from .options import check_directory, output_directory
 from .populations import parse_population
 from .progress import status, warn
 from .report import _table, number, terminal
+from .summary import header, write_summary
 from .transition import Diagram, Measured, detecting_scale, diagram, measure, thresholds
 
 _DIMENSION, _DENSE_DIMENSION = 200, 100
@@ -178,9 +174,7 @@ def _write(run: Run, seed: int, command: list[str], directory: Path) -> None:
         title=_title(run),
     )
     plot.save(figure, directory / "phase.png")
-    files = sorted(entry.name for entry in directory.iterdir())
-    summary = {**_summarise(run, seed, command), "files": files}
-    (directory / SUMMARY).write_text(json.dumps(_plain(summary), indent=1) + "\n")
+    write_summary(_summarise(run, seed, command), directory)
 
 
 def _title(run: Run) -> str:
@@ -230,9 +224,7 @@ def _write_measured(run: Run, measured: Measured, path: Path) -> None:
 def _summarise(run: Run, seed: int, command: list[str]) -> dict[str, Any]:
     found = run.diagram
     summary = {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {"jmask": __version__, "jax": jax.__version__, "numpy": np.__version__, "python": _python()},
+        **header(command),
         "population": {"name": run.name, "dimension": run.bulk.dimension},
         "options": {"axis": run.axis_name, "seed": seed},
         "n_over_d": found.n / run.bulk.dimension,

@@ -1,7 +1,5 @@
 """``jmask tune``: ridges chosen by gradient on four fifths of the rows, and what they gain on the others."""
 
-import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +8,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from .. import __version__, tune
+from .. import tune
 from .._checks import require_memory
 from ..closed_form import Fit, fit
 from ..masking import Bernoulli, LeaveOneOut, Scheme
 from ..objective import sample_errors
 from ..tables import Table, read_table
 from . import report
-from .fitting import _plain, _python
 from .options import (
-    PROGRAM,
-    SUMMARY,
     Scale,
     Scaling,
     check_directory,
@@ -29,6 +24,7 @@ from .options import (
     parse_mask,
 )
 from .progress import status, warn
+from .summary import header, write_summary
 
 _MIN_ROWS = 20
 _WORKING_MATRICES = 12  # d × d matrices alive at once, with a gradient's
@@ -175,9 +171,7 @@ def _summary(run: Run, scale: Scale, folds: int, nested: bool, seed: int, comman
         return {**numbers, "ridge": np.asarray(found.ridge), "chosen": int(found.chosen), "path": curves}
 
     summary: dict[str, Any] = {
-        "program": PROGRAM,
-        "command": shlex.join(command),
-        "versions": {"jmask": __version__, "jax": jax.__version__, "numpy": np.__version__, "python": _python()},
+        **header(command),
         "data": {
             "source": run.table.source,
             "rows": run.table.values.shape[0],
@@ -224,8 +218,7 @@ def _write(run: Run, summary: dict[str, Any], directory: Path) -> None:
     if run.table.image_shape is not None:
         figure = plot_tuning.ridge_image(final.ridge, run.table.image_shape, "Ridge of each pixel")
         plot_tuning.save(figure, directory / "ridge_image.png")
-    files = sorted(entry.name for entry in directory.iterdir())
-    (directory / SUMMARY).write_text(json.dumps(_plain({**summary, "files": files}), indent=1) + "\n")
+    write_summary(summary, directory)
 
 
 def _print(console: Console, run: Run, directory: Path) -> None:

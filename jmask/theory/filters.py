@@ -9,6 +9,7 @@ from jax import lax
 
 from .._types import Array, Float, Int
 
+_State = tuple[Array, Array, Array, Array, Array]
 _LARGEST = 1e15  # what exceeds it counts as infinite: all else stays finite, in both precisions, and so do derivatives
 
 
@@ -23,7 +24,7 @@ def recurrence(
     matrix = jnp.stack([jnp.stack([now, before], -1), jnp.stack([one, zero], -1)], -2)  # (k, 2, 2)
     offset = jnp.stack([jnp.broadcast_to(rate, h.shape), zero], -1)  # (k, 2)
 
-    def body(state: tuple[Array, ...], bit: Array) -> tuple[tuple[Array, ...], None]:
+    def body(state: _State, bit: Array) -> tuple[_State, None]:
         matrix, offset, pair, lost, gone = state
         stepped = (matrix[None, :] * pair[:, :, None, :]).sum(-1) + offset[None, :]
         taken = ((steps >> bit) & 1 == 1)[:, None]
