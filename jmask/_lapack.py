@@ -62,15 +62,15 @@ def _mirrored(a: np.ndarray) -> np.ndarray:
 def _invert(a: np.ndarray) -> None:
     """Overwrite a symmetric matrix, given by its lower triangle, by its inverse; NaN where it has none."""
     floor = len(a) * np.finfo(a.dtype).eps * np.diagonal(a)
-    factor = _factor_and_inverse(a)
-    if factor is None or not (np.diagonal(factor) ** 2 > floor).all():
+    found = _halved(a, keep=False)
+    if found is None or not (found[1] ** 2 > floor).all():
         a[:] = np.nan
     else:
         _mirrored(a)
 
 
-def _factor_and_inverse(a: np.ndarray) -> np.ndarray | None:
-    """L, and in the lower triangle of a its inverse, by halves; None where a is not positive definite.
+def _halved(a: np.ndarray, keep: bool = True) -> tuple[np.ndarray, np.ndarray] | None:
+    """L (if kept) and its diagonal, and in the lower triangle of a its inverse; None where a is not positive definite.
 
     With A = [[A₁, ·], [B, A₂]], W = B L₁⁻ᵀ and A₂ - WWᵀ = L₂L₂ᵀ, the inverse has the blocks
     A₁⁻¹ + YᵀY, -L₂⁻ᵀY and (L₂L₂ᵀ)⁻¹ with Y = L₂⁻¹W L₁⁻¹: d³ operations, as stable as substitution.
@@ -81,24 +81,26 @@ def _factor_and_inverse(a: np.ndarray) -> np.ndarray | None:
         if info:
             return None
         a[:] = _routine("potri", dtype)(factor, lower=1)[0]
-        return factor
+        return factor, np.diagonal(factor)
     solve, product, m = _routine("trsm", dtype), _routine("syrk", dtype), d // 2
     top, rest = a[:m, :m].copy("F"), a[m:, m:].copy("F")
-    first = _factor_and_inverse(top)
+    first = _halved(top)
     if first is None:
         return None
-    w = solve(1.0, first, a[m:, :m], side=1, lower=1, trans_a=1)
+    w = solve(1.0, first[0], a[m:, :m], side=1, lower=1, trans_a=1)
     rest = product(-1.0, w, 1.0, rest, lower=1, overwrite_c=1)
-    second = _factor_and_inverse(rest)
+    second = _halved(rest)
     if second is None:
         return None
-    y = solve(1.0, second, solve(1.0, first, w, side=1, lower=1), lower=1, overwrite_b=1)
+    factor = np.zeros_like(a) if keep else a[:0]
+    if keep:
+        factor[:m, :m], factor[m:, :m], factor[m:, m:] = first[0], w, second[0]
+    y = solve(1.0, first[0], w, side=1, lower=1, overwrite_b=1)
+    y = solve(1.0, second[0], y, lower=1, overwrite_b=1)
     a[:m, :m] = product(1.0, y, 1.0, top, trans=1, lower=1, overwrite_c=1)
-    a[m:, :m] = solve(-1.0, second, y, lower=1, trans_a=1, overwrite_b=1)
+    a[m:, :m] = solve(-1.0, second[0], y, lower=1, trans_a=1, overwrite_b=1)
     a[m:, m:] = rest
-    factor = np.zeros_like(a)
-    factor[:m, :m], factor[m:, :m], factor[m:, m:] = first, w, second
-    return factor
+    return factor, np.concatenate([first[1], second[1]])
 
 
 _VERSIONS = {("0", "1"), ("0", "2"), ("0", "3")}  # jaxlib 0.6 to 0.11: the structures below are the same in all
