@@ -247,7 +247,9 @@ def everything(c, n, ridge):
     return jnp.concatenate(parts)
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "ring", "dense"])
+@pytest.mark.parametrize(
+    "kind", ["diagonal", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ring", "dense"))]
+)
 def test_derivatives_against_finite_differences(kind):
     d = 12
     ridge = jnp.asarray(0.3) if kind == "ring" else jnp.linspace(0.2, 0.5, d)
@@ -286,7 +288,13 @@ def test_second_derivatives():
 
 
 # ------------------------------------------------------------------------------------------- transformations, dtypes
-@pytest.mark.parametrize("c", [jm.covariance.Diagonal(np.linspace(0.5, 2, 12)), warped(12)], ids=["diagonal", "dense"])
+@pytest.mark.parametrize(
+    "c",
+    [
+        pytest.param(jm.covariance.Diagonal(np.linspace(0.5, 2, 12)), id="diagonal"),
+        pytest.param(warped(12), id="dense", marks=pytest.mark.slow),
+    ],
+)
 def test_jit_and_vmap_agree_with_eager(c):
     ridges = jnp.array([0.1, 0.5])
     together = jax.jit(jax.vmap(lambda r: (edges(c, 20, r), atoms(c, 20, r), quantiles(c, 20, r, [0.3, 0.7]))))(ridges)

@@ -97,7 +97,8 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_many_steps_are_the_closed_form(method):
-    for name, c in POPULATIONS.items():
+    for name in POPULATIONS if method == "plain" else ["ring"]:
+        c = POPULATIONS[name]
         for n in (30, 60, 150):
             known = jm.theory.errors(c, n, 0.1)
             rate = {} if method == "chebyshev" else {"learning_rate": 1 / top_of(c, n)}
