@@ -34,6 +34,7 @@ def written(directory):
     return json.loads(Path(directory, "summary.json").read_text()), rows
 
 
+@pytest.mark.slow
 def test_population_end_to_end(capsys):
     """Points within 5 standard errors plus 4/d of the lines, and the lines those of the theory."""
     assert main(["descent", "ar1:0.9", *FAST, "--draws", "4"]) == 0

@@ -28,6 +28,7 @@ ALLOWED = {
     **{module: KERNELS | SAMPLE for module in SAMPLE},
     "_types": set(),
     "_checks": {"_types"},
+    "_linalg": {"_types", "_lapack"},
     "scales": KERNELS,
     "masking": KERNELS,
     "covariance": KERNELS | {"scales"},

@@ -199,7 +199,7 @@ OBJECTIVES = {
 
 
 @pytest.mark.parametrize("name", [*list(OBJECTIVES)[:3], pytest.param("best rank", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("ring", [False, True])
+@pytest.mark.parametrize("ring", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_derivatives(name, ring):
     """In the population, n and the rank or shrinker, forward against finite differences; reverse in one direction."""
     if ring and name != "floor":

@@ -279,6 +279,7 @@ def test_derivatives_against_finite_differences(kind):
     np.testing.assert_allclose(reverse, (forward * weights).sum(), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_second_derivatives():
     c = jm.covariance.Diagonal(np.linspace(0.5, 2.0, 12))
     value = lambda r: edges(c, 40.0, r, intervals=1).sum() + density(c, 40.0, r, [0.2])[0]  # noqa: E731

@@ -201,6 +201,7 @@ def test_structures_agree():
 
 
 # ---------------------------------------------------------------------------------------------- derivatives
+@pytest.mark.slow
 def test_derivatives_in_the_schedule():
     """Learning rate, ridge, momentum and n, forward and reverse, at n below and above d."""
 
@@ -255,6 +256,7 @@ def test_best_stopping_time_by_gradient():
     assert float(curve[1]) < min(float(curve[0]), float(curve[2]))
 
 
+@pytest.mark.slow
 def test_best_schedule_by_gradient():
     """The learning rate and momentum of least test error after 8 steps, found by descending theory itself."""
 
@@ -323,6 +325,7 @@ def test_what_diverges_says_so_and_leaves_the_rest():
         jm.check(found)
 
 
+@pytest.mark.slow
 def test_every_method_under_jit():
     """Constants are traced there too; and what is no number of steps is NaN, not the nearest one."""
     for options in METHODS.values():

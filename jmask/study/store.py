@@ -110,6 +110,8 @@ class Store:
         """SQLite's complaints in words that say what to do."""
         try:
             yield
+        except sqlite3.ProgrammingError:  # ours, and not the file's
+            raise
         except sqlite3.DatabaseError as error:
             raise _in_words(self.path, error) from error
 

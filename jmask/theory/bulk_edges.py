@@ -92,7 +92,7 @@ def edges(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, *, intervals: 
     --------
     >>> import jmask as jm
     >>> jm.theory.edges(jm.covariance.Isotropic([1.0] * 50), n=200, ridge=0.5)[0].round(6)
-    Array([-1.034055,  0.515464], dtype=float64)
+    Array([-0.79076 ,  0.511611], dtype=float64)
     """
     covariance, n, ridge, _ = checked(covariance, n, ridge, None)
     if intervals < 1 or int(intervals) != intervals:

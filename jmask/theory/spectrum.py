@@ -107,7 +107,7 @@ def density(
     --------
     >>> import jmask as jm
     >>> jm.theory.density(jm.covariance.Isotropic([1.0] * 50), n=200, ridge=0.5, grid=[-2.0, 0.0, 0.9]).round(4)
-    Array([0.    , 0.7052, 0.    ], dtype=float64)
+    Array([0.    , 0.9264, 0.    ], dtype=float64)
     """
     covariance, n, ridge, scales = checked(covariance, n, ridge, scales)
     grid = _as_grid(grid, "grid", n.dtype)
@@ -151,7 +151,7 @@ def cumulative(
     >>> import jmask as jm
     >>> noise = jm.covariance.Diagonal([0.3, 3.0] * 40)
     >>> jm.theory.cumulative(noise, n=20, ridge=0.3, grid=[-0.5, 0.2, 1.0]).round(6)
-    Array([0. , 0.5, 1. ], dtype=float64)
+    Array([0.25, 0.75, 1.  ], dtype=float64)
     """
     covariance, n, ridge, scales = checked(covariance, n, ridge, scales)
     grid = _as_grid(grid, "grid", n.dtype)
@@ -195,7 +195,7 @@ def quantiles(
     --------
     >>> import jmask as jm
     >>> jm.theory.quantiles(jm.covariance.Isotropic([1.0] * 50), n=200, ridge=0.5, probabilities=[0.1, 0.9]).round(4)
-    Array([-0.6011,  0.4171], dtype=float64)
+    Array([-0.4958,  0.4035], dtype=float64)
     """
     covariance, n, ridge, scales = checked(covariance, n, ridge, scales)
     probabilities = _as_grid(probabilities, "probabilities", n.dtype)

@@ -267,8 +267,8 @@ def fit_population(
     0.8
     """
     n, ridge, test = as_count(n, "n"), as_count(ridge, "ridge"), as_count(test, "test")
-    shape = np.broadcast_shapes(n.shape, ridge.shape, test.shape)
-    if len(shape) != 1 or test.shape != shape:
+    shape = test.shape
+    if len(shape) != 1 or any(item.shape not in ((), shape) for item in (n, ridge)):
         raise ValueError(
             f"test must be a vector (m,), and n and ridge (m,) or scalars, got {test.shape}, {n.shape}, {ridge.shape}"
         )
