@@ -46,7 +46,7 @@ def _run(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome | E
     from distributed import as_completed
 
     futures = {client.submit(attempt, task, pure=False, retries=_RETRIES): task for task in tasks}
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         task = futures.pop(future)
         if future.status == "error":  # the worker died again and again, or was cancelled
             yield task, future.exception()
