@@ -233,10 +233,9 @@ def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     finite = jnp.isfinite(1 / jnp.diagonal(precision)).all()  # a failed inverse is NaN throughout
     if isinstance(scheme, Patterns | Partition):
         finite = finite & jnp.isfinite(weights).all()
-        weights = jnp.where(finite, weights, jnp.nan)
     status = jnp.where(finite, CONVERGED, jnp.where((ridge == 0).any(), SINGULAR, NON_FINITE))
     count = data.count if isinstance(data, Gram) else jnp.asarray(data.shape[0], ridge.dtype)
-    return Fit(weights, precision, ridge, count, None, status, scheme)
+    return Fit(jnp.where(finite, weights, jnp.nan), precision, ridge, count, None, status, scheme)
 
 
 def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
