@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from . import _linalg
 from ._checks import all_zero, as_float, as_ridge, as_samples, as_symmetric, is_concrete, require_not_negative
@@ -210,10 +211,22 @@ def _left_out_limit(x: Array, extra: float) -> Array:
         dual = _linalg.pseudo_inverse(small)
         xq, slack, second = dual @ x, 1 - (dual * small).sum(1), jnp.diagonal(dual)
     # slack_i = N_ii; centring leaves 1/n in it, which the re-estimated mean takes back.
+    slack = _outside_columns(lax.stop_gradient(x)) + (slack - lax.stop_gradient(slack))
     slack = jnp.where(jnp.abs(slack - extra) <= tiny, 0, slack - extra)
     determined = jnp.diagonal(null.projector)[None, :] * second[:, None] + xq**2 / n
     undetermined = _left_out_residual(xq, jnp.diagonal(null.inverse), slack)
     return jnp.where(null.free[None, :], jnp.where((slack == 0)[:, None], xq / determined, 0), undetermined)
+
+
+def _outside_columns(x: Array) -> Float[Array, " n"]:
+    """N_ii, from an orthonormal basis: right to rounding whatever the condition number, so that zero can be told."""
+    n, d = x.shape
+    if n < d:
+        values, basis = jnp.linalg.eigh(_linalg.gram(x.T))
+        return (jnp.where((values <= n * jnp.finfo(x.dtype).eps * values[-1])[None, :], basis, 0) ** 2).sum(1)
+    values, vectors = jnp.linalg.eigh(_linalg.gram(x))
+    basis = jnp.linalg.qr(x @ vectors[:, ::-1])[0]
+    return 1 - (jnp.where((values > d * jnp.finfo(x.dtype).eps * values[-1])[None, ::-1], basis, 0) ** 2).sum(1)
 
 
 def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float, zero: bool) -> Array:

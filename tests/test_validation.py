@@ -89,6 +89,25 @@ def test_leave_one_out_at_ridge_zero_is_the_limit(n, d, centred, repeated):
     np.testing.assert_allclose(limit, small, rtol=2e-3)
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize(("n", "d"), [(30, 31), (31, 30)])
+def test_leave_one_out_at_ridge_zero_near_square(n, d, centred):
+    """Badly conditioned, where a sample without any residual must still be told from one with a small one."""
+    for seed in range(4):
+        x = np.random.default_rng(seed).standard_normal((n, d))
+        x[1] = x[0]
+        squares = np.zeros(d)
+        for i in range(n):
+            rest, row = np.delete(x, i, 0), x[i]
+            mean = rest.mean(0) if centred else np.zeros(d)
+            rest, row = rest - mean, row - mean
+            for k in range(d):
+                others = np.delete(np.arange(d), k)
+                squares[k] += (row[k] - row[others] @ np.linalg.lstsq(rest[:, others], rest[:, k], rcond=1e-11)[0]) ** 2
+        computed = jm.leave_one_out_error(x, 0.0, centred=centred, per_coordinate=True)
+        np.testing.assert_allclose(computed, squares / n, rtol=1e-5)
+
+
 def test_leave_one_out_refuses_patterns_by_name():
     with pytest.raises(ValueError, match="Patterns has no closed form"):
         jm.leave_one_out_error(data(9, 6), 0.1, schemes(6)["patterns"])
