@@ -42,6 +42,25 @@ def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> Non
     _invert(moment)
 
 
+def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
+    """Λ⁻¹ - WᵀW, with Wᵀ = (xΛ⁻¹)ᵀL⁻ᵀ/√n and LLᵀ = I + xΛ⁻¹xᵀ/n."""
+    if not (ridge > 0).all():
+        result[:] = np.nan
+        return
+    n = len(x)
+    scaled = x / np.sqrt(ridge)
+    small = _routine("syrk", x.dtype)(1 / n, scaled.T, trans=1, lower=1)
+    np.einsum("ii->i", small)[:] += 1
+    factor, info = _routine("potrf", x.dtype)(small, lower=1, overwrite_a=1)
+    if info:
+        result[:] = np.nan
+        return
+    scaled /= np.sqrt(ridge)
+    half = _routine("trsm", x.dtype)(1.0, factor, scaled.T, side=1, lower=1, trans_a=1, overwrite_b=1)
+    q = _routine("syrk", x.dtype)(-1 / n, half, 0.0, result.T, lower=1, overwrite_c=1)
+    np.einsum("ii->i", _mirrored(q))[:] += 1 / ridge
+
+
 def _product(x: np.ndarray, scale: float, into: np.ndarray) -> np.ndarray:
     """Lower triangle of scale xᵀx, in column order."""
     return _routine("syrk", x.dtype)(scale, x.T, 0.0, into, lower=1, overwrite_c=1)
@@ -212,6 +231,7 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
     "gram": (_gram, (2,)),
     "inverse": (_inverse, (2,)),
     "primal_inverse": (_primal_inverse, (2, 1)),
+    "dual_inverse": (_dual_inverse, (2, 1)),
 }
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
 

@@ -96,18 +96,38 @@ def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return q, dot
 
 
+@jax.custom_jvp
 def dual_inverse(x: Array, ridge: Array) -> Array:
-    """(xᵀx/n + Λ)⁻¹ (d, d) through the n × n matrix xΛ⁻¹xᵀ/n + I; for n < d and Λ > 0.
+    """(xᵀx/n + Λ)⁻¹ (d, d) through the n × n matrix xΛ⁻¹xᵀ/n + I; for n < d and Λ > 0. O(n d²).
 
-    Q = Λ⁻¹ - WᵀW with W = L⁻¹xΛ⁻¹/√n, LLᵀ = I + xΛ⁻¹xᵀ/n: O(n d²) instead of O(d³).
+    Q = Λ⁻¹ - WᵀW with W = L⁻¹xΛ⁻¹/√n, LLᵀ = I + xΛ⁻¹xᵀ/n.
     """
-    n, d = x.shape
-    ridge = jnp.broadcast_to(ridge, (d,))
+    return _by_platform("dual_inverse", _device_dual, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
+
+
+def _device_dual(x: Array, ridge: Array) -> Array:
+    n = x.shape[0]
     scaled = x / jnp.sqrt(ridge)[None, :]
     small = add_diagonal(gram(scaled.T) / n, jnp.ones((), x.dtype))
     factor = jnp.linalg.cholesky(small, symmetrize_input=False)
     half = lax.linalg.triangular_solve(factor, scaled / jnp.sqrt(ridge)[None, :], left_side=True, lower=True)
     return add_diagonal(-gram(half) / n, 1 / ridge)
+
+
+@partial(dual_inverse.defjvp, symbolic_zeros=True)
+def _dual_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """O(n d²) too: Q dΛ Q = Q dΛ Λ⁻¹(I - xᵀPᵀ/n) with P = Qxᵀ, and Q dS Q from P dx Q."""
+    (x, ridge), (x_dot, ridge_dot) = primals, tangents
+    n, d = x.shape
+    q = dual_inverse(x, ridge)
+    p, dot = q @ x.T, jnp.zeros_like(q)
+    if not isinstance(ridge_dot, SymbolicZero):
+        change = jnp.broadcast_to(ridge_dot / ridge, (d,))
+        dot = dot - q * change[None, :] + q @ (change[:, None] * x.T) @ (p.T / n)
+    if not isinstance(x_dot, SymbolicZero):
+        half = p @ (x_dot @ q) / n
+        dot = dot - half - half.T
+    return q, dot
 
 
 def pseudo_inverse(matrix: Array) -> Array:

@@ -72,6 +72,29 @@ def test_small_systems(r):
     check_grads(_linalg.solve_small, (jnp.asarray(a[3]), jnp.asarray(b[3])), 2, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("n", "d"), [(4, 7), (65, 260), (300, 515)])
+def test_dual_is_the_primal(n, d):
+    """Value and derivatives in the samples and in the ridges, on both sides of the switch to LAPACK."""
+    rng = np.random.default_rng(0)
+    at = jnp.asarray(rng.standard_normal((n, d))), jnp.linspace(0.1, 2, d)
+    along = jnp.asarray(rng.standard_normal((n, d))), jnp.linspace(-1, 1, d)
+    both = [jax.jvp(f, at, along) for f in (_linalg.dual_inverse, _linalg.primal_inverse)]
+    np.testing.assert_allclose(both[0][0], both[1][0], atol=1e-12)
+    np.testing.assert_allclose(both[0][1], both[1][1], atol=1e-10)
+    np.testing.assert_allclose(both[0][0], both[0][0].T, atol=1e-15)
+    if d < 10:
+        for scalar in (jnp.asarray(0.3), at[1]):
+            check_grads(lambda r: (_linalg.dual_inverse(at[0], r) ** 2).sum(), (scalar,), 2, rtol=1e-4)
+            check_grads(lambda x, r: (_linalg.dual_inverse(x, r) ** 2).sum(), (at[0], scalar), 2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("d", [7, 260])
+def test_dual_without_a_solution_is_nan(d):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((5, d)))
+    assert bool(jnp.isnan(jnp.diagonal(_linalg.dual_inverse(x, jnp.zeros(d)))).all())
+    assert bool(jnp.isnan(jnp.diagonal(_linalg.dual_inverse(x.at[0, 0].set(jnp.nan), jnp.ones(d)))).any())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lapack_kernels_in_batches_and_threads(dtype):
     """Nested batches, an argument that is not batched, several threads at once: as alone."""
