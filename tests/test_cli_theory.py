@@ -15,8 +15,8 @@ from jmask import plot_theory
 from jmask.cli import main
 from jmask.commands import learning_files, prediction
 from jmask.commands.learning_curve import parse_ratios, parse_ridges
-from jmask.commands.populations import names_population, parse_population
 from jmask.commands.prediction import BEST, draw_from, draw_rows, predict, simulate
+from jmask.covariance.names import names_population, parse_population
 
 from .test_cli import refused
 

@@ -63,6 +63,12 @@ def test_imports_point_one_way(module):
         assert ("jmask",) not in set(imports_of(module))
 
 
+def test_only_the_command_line_stands_on_the_commands():
+    for module in MODULES:
+        if top(module) not in ("commands", "cli"):
+            assert not any(name[:2] == ("jmask", "commands") for name in imports_of(module)), module
+
+
 @pytest.mark.parametrize("module", sorted(KERNELS))
 def test_kernels_stand_on_numpy_and_jax_alone(module):
     outside = {name[0] for name in imports_of(module)} - {"jmask"} - set(sys.stdlib_module_names)

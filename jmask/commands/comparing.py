@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..closed_form import fit
 from ..covariance import Spiked, from_samples
+from ..covariance.names import names_population
 from ..masking import LeaveOneOut
 from ..validation import train_error
 from . import report
@@ -19,7 +20,6 @@ from .curve import ridge_curve
 from .fitting import _MIN_ROWS
 from .learning_curve import Source, _from_data, _named
 from .options import Scale, Scaling, check_directory, output_directory
-from .populations import names_population
 from .progress import status, warn
 from .rival_map import FAMILIES, MAP_DIMENSION, RiskMap, risk_map
 from .rivals import CONDITIONAL, FLOOR, MEAN, NONLINEAR, PPCA, RIDGE, Fight, fight

@@ -12,6 +12,7 @@ from .. import theory, tune
 from .._types import CONVERGED, Array
 from ..closed_form import fit
 from ..covariance import Covariance
+from ..covariance.names import names_population
 from ..descent import snapshots
 from ..gram import Gram
 from ..masking import LeaveOneOut
@@ -20,7 +21,6 @@ from . import descending_files, descending_report, report
 from .learning_curve import Source, _from_data, _named
 from .optimisers import Optimiser, optimisers, spectrum_interval
 from .options import Scale, check_directory, output_directory
-from .populations import names_population
 from .prediction import Draw, draw_from, draw_rows
 from .progress import status, track, warn
 

@@ -10,12 +10,12 @@ import numpy as np
 from .._checks import require_memory
 from .._types import CONVERGED, STATUS_ADVICE
 from ..covariance import Covariance, from_samples
+from ..covariance.names import USAGE, names_population, parse_population
 from ..masking import Partition, Scheme
 from ..scales import Scales
 from ..tables import SUFFIXES, Table, read_table, split_source
 from . import learning_files, learning_report, report
 from .options import Scale, Scaling, check_directory, output_directory, parse_list, parse_mask
-from .populations import USAGE, names_population, parse_population
 from .prediction import BEST, Choice, Curves, Draw, Simulation, draw_from, draw_rows, predict, simulate
 from .progress import status, warn
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from .._checks import require_memory
 from ..covariance import Covariance, Diagonal, Isotropic, Spiked
+from ..covariance.names import parse_population
 from .options import check_directory, output_directory
-from .populations import parse_population
 from .progress import status, warn
 from .report import _table, number, terminal
 from .summary import header, write_summary

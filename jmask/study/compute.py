@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..commands.populations import parse_population
+from ..covariance.names import parse_population
 from .measure import Setting, simulate
 from .plan import scales_of, scheme_of
 from .predict import predict

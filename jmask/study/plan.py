@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..commands.populations import parse_population
+from ..covariance.names import parse_population
 from ..masking import Bernoulli, LeaveOneOut, Partition, Scheme
 from ..scales import Scales
 from .measure import ERRORS, NEEDS_SPIKE, QUANTITIES, SPECTRAL, Precision

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import theory
-from ..commands.populations import parse_population
 from ..covariance import Covariance, Spiked
+from ..covariance.names import parse_population
 from ..masking import LeaveOneOut
 from .measure import SPECTRAL
 from .plan import Point, scales_of, scheme_of

@@ -1,4 +1,4 @@
-"""Populations by name, ``ar1:0.9`` or ``diagonal:0.3,3.0``: the one place where the commands read them."""
+"""Populations by name, ``ar1:0.9`` or ``diagonal:0.3,3.0``, as commands and studies spell them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
-from ..covariance import Covariance
+from .base import Covariance, Diagonal
+from .builders import ar1, blocks, equicorrelated, factors, inverse_marchenko_pastur, power_law
+from .spiked import Spiked
+from .structured import Isotropic
 
 _MIN_DIMENSION = 2
 
@@ -23,20 +25,16 @@ class _Kind:
 
 
 _KINDS = {
-    "ar1": _Kind("ar1:RHO", 1, 1, lambda d, values: covariance.ar1(d, values[0])),
-    "ring": _Kind("ring:RHO", 1, 1, lambda d, values: covariance.ar1(d, values[0], circulant=True)),
-    "power-law": _Kind("power-law:EXPONENT", 1, 1, lambda d, values: covariance.power_law(d, values[0])),
-    "equicorrelated": _Kind(
-        "equicorrelated:CORRELATION", 1, 1, lambda d, values: covariance.equicorrelated(d, values[0])
-    ),
-    "blocks": _Kind("blocks:SIZE,CORRELATION", 2, 2, lambda d, values: covariance.blocks(d, values[0], values[1])),
-    "factors": _Kind("factors:SHARE,STRENGTH", 2, 2, lambda d, values: covariance.factors(d, values[0], values[1])),
-    "inverse-mp": _Kind("inverse-mp:RATIO", 1, 1, lambda d, values: covariance.inverse_marchenko_pastur(d, values[0])),
-    "isotropic": _Kind("isotropic", 0, 0, lambda d, _: covariance.Isotropic(np.ones(d))),
-    "diagonal": _Kind(
-        "diagonal:VARIANCE,…", 1, None, lambda d, values: covariance.Diagonal(jnp.resize(jnp.array(values), (d,)))
-    ),
-    "spiked": _Kind("spiked:STRENGTH,…", 1, None, lambda d, values: covariance.Spiked(_noise(d), jnp.array(values))),
+    "ar1": _Kind("ar1:RHO", 1, 1, lambda d, values: ar1(d, values[0])),
+    "ring": _Kind("ring:RHO", 1, 1, lambda d, values: ar1(d, values[0], circulant=True)),
+    "power-law": _Kind("power-law:EXPONENT", 1, 1, lambda d, values: power_law(d, values[0])),
+    "equicorrelated": _Kind("equicorrelated:CORRELATION", 1, 1, lambda d, values: equicorrelated(d, values[0])),
+    "blocks": _Kind("blocks:SIZE,CORRELATION", 2, 2, lambda d, values: blocks(d, values[0], values[1])),
+    "factors": _Kind("factors:SHARE,STRENGTH", 2, 2, lambda d, values: factors(d, values[0], values[1])),
+    "inverse-mp": _Kind("inverse-mp:RATIO", 1, 1, lambda d, values: inverse_marchenko_pastur(d, values[0])),
+    "isotropic": _Kind("isotropic", 0, 0, lambda d, _: Isotropic(np.ones(d))),
+    "diagonal": _Kind("diagonal:VARIANCE,…", 1, None, lambda d, values: Diagonal(jnp.resize(jnp.array(values), (d,)))),
+    "spiked": _Kind("spiked:STRENGTH,…", 1, None, lambda d, values: Spiked(_noise(d), jnp.array(values))),
 }
 
 USAGE = ", ".join(kind.usage for kind in _KINDS.values())
@@ -44,7 +42,7 @@ USAGE = ", ".join(kind.usage for kind in _KINDS.values())
 
 
 def _noise(d: int) -> Covariance:
-    return covariance.Diagonal(jnp.ones(d))
+    return Diagonal(jnp.ones(d))
 
 
 def names_population(text: str) -> bool:
@@ -52,7 +50,7 @@ def names_population(text: str) -> bool:
 
     Examples
     --------
-    >>> from jmask.commands.populations import names_population
+    >>> from jmask.covariance.names import names_population
     >>> names_population("ar1:0.9"), names_population("ar1.csv")
     (True, False)
     """
@@ -82,7 +80,7 @@ def parse_population(text: str, dimension: int) -> Covariance:
 
     Examples
     --------
-    >>> from jmask.commands.populations import parse_population
+    >>> from jmask.covariance.names import parse_population
     >>> parse_population("diagonal:0.3,3.0", 4).diagonal().tolist()
     [0.3, 3.0, 0.3, 3.0]
     """
