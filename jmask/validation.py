@@ -153,6 +153,7 @@ def leave_one_out_error(
 
 
 def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centred: bool) -> Float[Array, " d"]:
+    """(d,) leave-one-out errors; ``zero`` (static) takes the limit of the ridge."""
     n = x.shape[0]
     extra = 1 / n if centred else 0.0
     x = x - x.mean(0, keepdims=True) if centred else x

@@ -207,6 +207,7 @@ def factor_analysis(
 
 
 def as_rank(rank: ArrayLike, d: int) -> Int[Array, ""]:
+    """A rank in 0 to d as an integer array; ``TypeError`` or ``ValueError`` for what is none."""
     rank = jnp.asarray(rank)
     if not jnp.issubdtype(rank.dtype, jnp.integer) or rank.ndim:
         raise TypeError(f"rank must be an integer, got shape {rank.shape} and dtype {rank.dtype}; vmap over several")
@@ -216,6 +217,7 @@ def as_rank(rank: ArrayLike, d: int) -> Int[Array, ""]:
 
 
 def as_options(least_noise: float, rtol: float | None, max_steps: int, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
+    """Least noise share, relative tolerance and most steps of the iterative fits, checked."""
     floor = as_float(least_noise, "least_noise", dtype)
     if floor.ndim or (is_concrete(floor) and not 0 < float(floor) < 1):
         raise ValueError(f"least_noise must be a number between 0 and 1, got {least_noise}")
@@ -228,6 +230,7 @@ def as_options(least_noise: float, rtol: float | None, max_steps: int, dtype: jn
 
 
 def index(size: int) -> Int[Array, " m"]:
+    """0, 1, … in the integer width of ranks."""
     return jnp.arange(size, dtype=jnp.int32)
 
 

@@ -237,6 +237,7 @@ def ppca(covariance: Covariance, n: ArrayLike, rank: ArrayLike, *, rtol: float |
 
 
 def refined_ppca(covariance: Covariance, n: Array, rank: Array, rtol: float) -> PpcaError:
+    """``ppca`` without checks: nodes doubled until two answers agree to rtol."""
     (risk, reconstruction), accuracy, status = refine(
         lambda size: ppca_errors(covariance, n, rank, size), lambda found: jnp.append(*found), rtol
     )

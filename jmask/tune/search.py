@@ -18,6 +18,8 @@ LBFGS = optax.lbfgs()
 
 
 class State(NamedTuple):
+    """A search under way: where it is, what it found, and whether it still moves."""
+
     vector: Array
     value: Array
     gradient: Array
@@ -31,6 +33,7 @@ class State(NamedTuple):
 def descend(
     objective: Objective, start: Array, optimizer: optax.GradientTransformation, tolerance: Array, max_steps: int
 ) -> tuple[State, Array]:
+    """Minimise from ``start`` (m,): the last state and its status. It never raises, and never accepts a NaN."""
     rule = optax.with_extra_args_support(optimizer)
     value, gradient = jax.value_and_grad(objective)(start)
     first, first_norm = value, jnp.linalg.norm(gradient)
