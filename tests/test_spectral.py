@@ -290,7 +290,6 @@ def test_second_call_does_not_compile_again():
         (lambda: THEORY.spectral_error(AR1, 40, lambda x: x[:3]), ValueError, "one number for each"),
         (lambda: THEORY.spectral_error(AR1, 40, lambda x: 0 * x), ValueError, "shrinker must not vanish"),
         (lambda: THEORY.spectral_error(AR1, 40, lambda x: x, jumps=[np.inf]), ValueError, "jumps must be finite"),
-        (lambda: THEORY.floor(jm.covariance.Spiked(LINEAR, 2.0), 40), ValueError, "realise"),
     ],
 )
 def test_bad_input_is_named(call, kind, message):

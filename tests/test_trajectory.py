@@ -200,6 +200,15 @@ def test_structures_agree():
         np.testing.assert_allclose(kept.train_per_coordinate, dense.train_per_coordinate, rtol=1e-6)
 
 
+def test_directions_that_are_not_fixed():
+    """One draw stands for them: within order 1/d of the theory of their average, at the end of the descent."""
+    for bulk in (jm.covariance.Diagonal(np.linspace(0.5, 1.5, 60)), jm.covariance.Isotropic(np.linspace(0.5, 1.5, 60))):
+        c = jm.covariance.Spiked(bulk, [9.0, 4.0])
+        known = jm.theory.errors(c, 90, 0.1)
+        found = DESCENT(c, 90, 0.1, learning_rate=0.05, steps=10**5)
+        np.testing.assert_allclose([found.test, found.train], [known.test, known.train], rtol=1 / 60)
+
+
 # ---------------------------------------------------------------------------------------------- derivatives
 @pytest.mark.slow
 def test_derivatives_in_the_schedule():

@@ -112,10 +112,14 @@ class Spiked(Covariance):
         return self.bulk.diagonal() + self.directions**2 @ self.strengths
 
     def eigenvalues(self) -> Float[Array, " d"]:
-        return eigenvalues_of(self.matrix())
+        return eigenvalues_of(self._drawn().matrix())
 
     def spectral_diagonal(self, values: Array, slopes: Array) -> Float[Array, " d"]:
-        return unchecked_dense(self.matrix()).spectral_diagonal(values, slopes)
+        return unchecked_dense(self._drawn().matrix()).spectral_diagonal(values, slopes)
+
+    def _drawn(self) -> "Spiked":
+        """With directions: if none are fixed, those of one draw, which is within order 1/d of their average."""
+        return self if self.directions is not None else self.realise(jax.random.key(0))
 
     def resolvent(self, c: ArrayLike, shift: ArrayLike) -> Resolvent:
         if self.directions is None:

@@ -82,7 +82,7 @@ def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) ->
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+        A population of ``jmask.covariance``, mean zero; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     rtol
@@ -247,7 +247,7 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+        A population of ``jmask.covariance``, mean zero; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     rtol

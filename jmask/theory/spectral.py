@@ -92,7 +92,7 @@ def spectral_error(
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+        A population of ``jmask.covariance``, mean zero; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     shrinker
@@ -192,7 +192,7 @@ def ppca(covariance: Covariance, n: ArrayLike, rank: ArrayLike, *, rtol: float |
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``, mean zero; random directions must be realised.
+        A population of ``jmask.covariance``, mean zero; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     rank
@@ -269,7 +269,7 @@ def eigenvector_variance(covariance: Covariance, n: ArrayLike, x: ArrayLike) -> 
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``; random directions must be realised.
+        A population of ``jmask.covariance``; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     x

@@ -69,7 +69,7 @@ def descent(
     Parameters
     ----------
     covariance
-        A population of ``jmask.covariance``, mean zero, Gaussian data; random directions must be realised.
+        A population of ``jmask.covariance``, mean zero, Gaussian data; of random directions one draw is taken.
     n
         Number of samples, real and positive.
     ridge
@@ -126,6 +126,8 @@ def descent(
     covariance, n, ridge, _ = checked(covariance, n, ridge, None)
     if ridge.ndim:
         raise ValueError(f"ridge must be a scalar for a descent, got shape {ridge.shape}")
+    if not covariance.constant_diagonal:  # whose matrix is needed
+        covariance = covariance.realise(jax.random.key(0))
     wanted, whole = _as_steps(steps, method, n.dtype)
     settings = _settings(method, learning_rate, momentum, interval, n.dtype)
     most = int(np.asarray(wanted).max(initial=0)).bit_length() if is_concrete(wanted) and method != "flow" else 31
