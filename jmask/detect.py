@@ -1,9 +1,11 @@
 """Directions that stand out of the noise of a data set: fitted, and compared with the bulk that the theory predicts."""
 
+from dataclasses import replace
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._checks import all_zero, as_ridge, as_samples, is_concrete
 from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
@@ -119,6 +121,10 @@ def directions(x: ArrayLike, ridge: ArrayLike | Literal["detect"] = "detect") ->
             raise ValueError(
                 f"ridge must be positive for {x.shape[0]} samples of {d} columns, which it fits exactly at 0"
             )
+    penalty = jnp.broadcast_to(penalty, (d,))
+    empty = np.asarray(empty_columns(x))
+    if empty.any() and not empty.all():
+        return _embedded(directions(x[:, ~empty], penalty[~empty]), penalty, np.flatnonzero(~empty))
     fitted = fit(x, penalty)
     eigen = predictor_eigen(fitted)
     bulk, strengths, overlap = _explained(fitted, eigen, variances, jnp.asarray(x.shape[0], x.dtype))
@@ -130,9 +136,17 @@ def directions(x: ArrayLike, ridge: ArrayLike | Literal["detect"] = "detect") ->
         eigenvalues=eigen.values,
         edge=1 - 1 / bulk.edge,
         limit=1 - 1 / bulk.limit,
-        ridge=jnp.broadcast_to(penalty, (d,)),
+        ridge=penalty,
         status=jnp.where(fitted.status == CONVERGED, status, fitted.status),
     )
+
+
+def _embedded(found: Directions, ridge: Array, columns: np.ndarray) -> Directions:
+    """What was found in some ``columns``, the others being empty: their rows are 0, and so are their eigenvalues."""
+    d = ridge.shape[0]
+    values = jnp.zeros(d, ridge.dtype).at[: len(columns)].set(found.eigenvalues)
+    vectors = jnp.zeros((d, found.count), ridge.dtype).at[columns].set(found.directions)
+    return replace(found, directions=vectors, eigenvalues=jnp.sort(values, descending=True), ridge=ridge)
 
 
 def _detecting_ridge(x: Array, variances: Array) -> Float[Array, " d"]:

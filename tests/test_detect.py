@@ -141,6 +141,22 @@ def test_tracing_is_refused():
 
 
 # --------------------------------------------------------------------------------------------- the command line
+def test_empty_columns_change_nothing_but_their_ridge():
+    bulk = C.Diagonal(np.tile([0.3, 3.0], 15))
+    x = np.asarray(C.Spiked(bulk, [8.0, 4.0]).realise(jax.random.key(0)).sample(jax.random.key(2), 2000))
+    wide = np.insert(x, [0, 7, 30], 0.0, axis=1)
+    for penalty in (0.1, 3.0):  # few and many samples: a bulk of A above and below 0, where empty columns lie
+        alone, beside = jm.directions(x, penalty), jm.directions(wide, penalty)
+        assert beside.count == alone.count == 2
+        assert bool(beside.converged)
+        np.testing.assert_allclose(beside.strengths, alone.strengths, rtol=1e-12)
+        kept = np.setdiff1d(np.arange(33), [0, 8, 32])
+        np.testing.assert_allclose(np.abs(beside.directions[kept]), np.abs(alone.directions), atol=1e-12)
+        assert not np.asarray(beside.directions)[[0, 8, 32]].any()
+        assert (np.asarray(beside.eigenvalues) == 0).sum() == 3
+        assert beside.eigenvalues.shape == beside.ridge.shape == (33,)
+
+
 def test_fit_reports_how_many_factors_there_are(tmp_path, monkeypatch, capsys):
     """Two planted directions in unequal noise, and none in the noise alone."""
     monkeypatch.chdir(tmp_path)
@@ -152,8 +168,8 @@ def test_fit_reports_how_many_factors_there_are(tmp_path, monkeypatch, capsys):
         assert main(["fit", f"{name}.npy", "--ridge", "0.3"]) == 0
         shown = capsys.readouterr().out
         found = json.loads((tmp_path / f"jmask-{name}" / "summary.json").read_text())["directions"]
-        expected = jm.directions(x - x.mean(0))
+        expected = jm.directions((x - x.mean(0)) / x.std(0))
         assert found["count"] == expected.count == (2 if name == "two" else 0)
         np.testing.assert_allclose(found["strengths"], expected.strengths, rtol=1e-9)
         assert found["limit"] == pytest.approx(float(expected.limit), rel=1e-9)
-        assert f"Directions that stand out of independent noise: {expected.count}" in shown
+        assert f"stand out of independent noise (columns standardised): {expected.count}" in shown

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from rich.console import Console
 
 from .._checks import require_memory
 from ..closed_form import Fit, fit
 from ..descent import GradientFit, fit_gradient
 from ..detect import Directions, directions
-from ..eigen import predictor_eigen
+from ..eigen import column_scales, predictor_eigen
 from ..masking import Bernoulli, LeaveOneOut, Scheme
 from ..tables import Table, read_table
 from ..validation import leave_one_out_error, train_error
@@ -84,14 +86,16 @@ def run_fit(
     check_directory(directory)
     console = report.terminal()
     report.print_source(console, table)
-    found = _run(table, asked, scheme, method, scale, seed)
+    found = _run(table, asked, scheme, method, scale, seed, console)
     with output_directory(directory) as temporary:
         summary = summarise(found, method, scale, seed, command)
         _write(found, summary, temporary)
     report.print_run(console, found, directory)
 
 
-def _run(table: Table, asked: float | None, scheme: Scheme, method: Method, scale: Scale, seed: int) -> Run:
+def _run(
+    table: Table, asked: float | None, scheme: Scheme, method: Method, scale: Scale, seed: int, console: Console
+) -> Run:
     x = table.values
     rng = np.random.default_rng(seed)
     train_rows, test_rows = split_rows(len(x), rng)
@@ -101,8 +105,9 @@ def _run(table: Table, asked: float | None, scheme: Scheme, method: Method, scal
     split = Scaling.estimate(x[train_rows], scale)
     train, test = split.apply(x[train_rows]), split.apply(x[test_rows])
     centred = scale is not Scale.NONE
-    train_curve = ridge_curve(train, asked, scheme, centred)
     curve = ridge_curve(scaling.apply(x), asked, scheme, centred)
+    report.print_choice(console, curve, chosen=asked is None)
+    train_curve = ridge_curve(train, asked, scheme, centred)
     if not curve.interior:
         warn(f"leave-one-out error is least at the end of the path, ridge {curve.ridge[curve.chosen]:.3g}")
     with status("comparing on held-out rows"):
@@ -124,10 +129,13 @@ def _run(table: Table, asked: float | None, scheme: Scheme, method: Method, scal
 
 
 def _directions(x: np.ndarray) -> Directions | None:
-    """Directions that stand out of independent noise; None where no column varies or their search has no solution."""
+    """Directions that stand out of independent noise, whatever the units of the columns.
+
+    None where no column varies or their search has no solution.
+    """
     if not x.any():
         return None
-    found = directions(x)
+    found = directions(x / np.asarray(column_scales(jnp.asarray(x))))
     return found if bool(found.converged) else None
 
 

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from ..tables import Table
 
 if TYPE_CHECKING:
+    from .curve import Curve
     from .fitting import Run
 
 _EXTREMES = 3
@@ -39,6 +40,17 @@ def print_source(console: Console, table: Table) -> None:
         else ""
     )
     console.print(f"{table.source}: {n} rows × {d} columns{ids}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_choice(console: Console, curve: Curve, chosen: bool) -> None:
+    """One line, the first result: the ridge of the fit and its leave-one-out error."""
+    values = curve.at_chosen()
+    how = "chosen by leave-one-out" if chosen else "as asked"
+    console.print(
+        f"Ridge {number(values['ridge'])}, {how}: error {number(values['leave_one_out'])} on a sample left out",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _table(title: str, *headers: str) -> RichTable:
@@ -105,7 +117,7 @@ def _directions(run: Run) -> list[str]:
     strengths = ", ".join(number(value) for value in np.asarray(found.strengths[:_EXTREMES]))
     more = ", …" if found.count > _EXTREMES else ""
     which = f", of strength {strengths}{more}" if found.count else ""
-    return [f"Directions that stand out of independent noise: {found.count}{which}"]
+    return [f"Factors, directions that stand out of independent noise (columns standardised): {found.count}{which}"]
 
 
 def _extremes(run: Run) -> list[str]:

@@ -135,9 +135,9 @@ def _outside(poles: Array, loads: Array, side: int) -> Array:
     """μ beyond all poles with Σ loads/|μ - pole| = 1.
 
     The reciprocal of the sum is a harmonic mean, concave in μ: Newton from where the largest term alone is 1 climbs
-    to the root.
+    to the root. A pole without a load is none.
     """
-    poles = side * poles
+    poles = jnp.where(loads > 0, side * poles, -jnp.inf)
     gap = poles.max() - poles
     tiny = 8 * jnp.finfo(poles.dtype).eps
 
