@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 _LEAF = 256  # above, halves: LAPACK's own Cholesky and inverse are far from the speed of products on two cores
-_TILE = 256
+_TILE = 64
 
 
 def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
@@ -69,12 +69,16 @@ def _product(x: np.ndarray, scale: float, into: np.ndarray) -> np.ndarray:
 def _mirrored(a: np.ndarray) -> np.ndarray:
     """The lower triangle copied onto the upper one, in place, by tiles that stay in cache."""
     d = len(a)
+    buffer = np.empty((_TILE, _TILE + 8), a.dtype)  # rows apart by no power of two, which would share cache lines
     for start in range(0, d, _TILE):
         stop = min(start + _TILE, d)
         tile = a[start:stop, start:stop]
         tile[:] = np.tril(tile) + np.tril(tile, -1).T
         for other in range(stop, d, _TILE):
-            a[start:stop, other : other + _TILE] = a[other : other + _TILE, start:stop].T
+            below = a[other : other + _TILE, start:stop].T
+            held = buffer[: below.shape[0], : below.shape[1]]
+            held[:] = below
+            a[start:stop, other : other + _TILE].T[:] = held.T
     return a
 
 

@@ -209,6 +209,26 @@ def test_directions_that_are_not_fixed():
         np.testing.assert_allclose([found.test, found.train], [known.test, known.train], rtol=1 / 60)
 
 
+def test_a_supervised_target_is_a_coordinate():
+    d, n, rate, ridge, steps = 80, 120, 0.05, 0.1, [5, 40, 400]
+    sigma = np.asarray(jm.covariance.ar1(d, 0.6).matrix())
+    beta = np.random.default_rng(0).standard_normal(d) / np.sqrt(d)
+    joint = np.block([[sigma, (sigma @ beta)[:, None]], [sigma @ beta, beta @ sigma @ beta + 0.5]])
+    predicted = DESCENT(jm.covariance.Dense(joint), n, ridge, learning_rate=rate, steps=steps)
+    measured, root = [], np.linalg.cholesky(sigma)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((n, d)) @ root.T
+        y = x @ beta + np.sqrt(0.5) * rng.standard_normal(n)
+        values, axes = np.linalg.eigh(x.T @ x / n + ridge * np.eye(d))
+        for t in steps:
+            w = axes @ ((1 - (1 - rate * values) ** t) / values * (axes.T @ (x.T @ y / n)))
+            measured.append((w - beta) @ sigma @ (w - beta) + 0.5)
+    measured = np.reshape(measured, (40, 3))
+    allowed = 4 * measured.std(0) / np.sqrt(40) + measured.mean(0) / d
+    assert (np.abs(measured.mean(0) - predicted.test_per_coordinate[:, -1]) < allowed).all()
+
+
 # ---------------------------------------------------------------------------------------------- derivatives
 @pytest.mark.slow
 def test_derivatives_in_the_schedule():
