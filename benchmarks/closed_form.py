@@ -19,17 +19,19 @@ import jmask as jm
 RIDGE = 0.1
 
 MEMORY = """
-import resource, sys
+import sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import jmask as jm
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-jm.fit(np.random.default_rng(0).standard_normal((600, 300)), 0.1)
+def resident(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
 d = int(sys.argv[1])
-x = jax.random.normal(jax.random.key(0), (2 * d, d), "float64").block_until_ready()
-before = peak()
+jm.fit(np.random.default_rng(0).standard_normal((600, 300)), 0.1)
+x = jax.device_put(np.random.default_rng(0).standard_normal((2 * d, d))).block_until_ready()
+open("/proc/self/clear_refs", "w").write("5")  # the peak is now what is resident
+before = resident("VmRSS")
 jm.fit(x, 0.1).weights.block_until_ready()
-print((peak() - before) / (8 * d * d))
+print((resident("VmHWM") - before) / (8 * d * d))
 """
 FIRST = """
 import sys, time

@@ -69,9 +69,9 @@ def newton(
 
     Meant for a convex residual and a start on the side from which Newton is monotone: no bracket, no
     damping. It stops when a step is below ``rtol`` times the iterate (default: 8 ulp of its dtype, which
-    a monotone quadratic iteration reaches), or when a real step turns back, which monotone Newton does only
-    where rounding rules (and only below √eps times the iterate does it count). A root that is not finite is NaN.
-    On CPU the lanes of ``vmap`` go through in chunks that fit in cache, each stopping by itself.
+    a monotone quadratic iteration reaches); and, for real steps below √eps times the iterate, when the next one is
+    foretold to be, or when one turns back, which monotone Newton does only where rounding rules. A root that is not
+    finite is NaN. On CPU the lanes of ``vmap`` go through in chunks that fit in cache, each stopping by itself.
     """
     params, start = lax.stop_gradient((params, start))
     eps = float(jnp.finfo(jnp.finfo(start.dtype).dtype).eps)
@@ -89,8 +89,9 @@ def newton(
             step = value / slope
             new, size = y - step, jnp.abs(step)
             done = size <= rtol * jnp.abs(new)
-            if real:
-                done = done | ((step * last < 0) & (size <= eps**0.5 * jnp.abs(new)))
+            if real:  # near a root, steps fall as their squares: the next one is known from the last two
+                last_one = (step * last < 0) | (4 * size * (size / jnp.abs(last)) ** 2 <= rtol * jnp.abs(new))
+                done = done | (last_one & (size <= eps**0.5 * jnp.abs(new)))
             return new, step, done, steps + 1
 
         def running(state: tuple) -> Array:

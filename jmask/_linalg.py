@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from . import _lapack
 from ._types import Array
@@ -36,6 +37,17 @@ def gram(x: Array) -> Array:
 def _gram_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     half = primals[0].T @ tangents[0]
     return gram(primals[0]), half + half.T
+
+
+def fourier(x: Array, inverse: bool = False) -> Array:
+    """Discrete Fourier transform along the last axis (or its inverse).
+
+    XLA's on CPU stops the program on arrays that it has itself chosen to keep by columns (seen with jaxlib 0.10):
+    both sides are held by rows.
+    """
+    rows = Layout(major_to_minor=tuple(range(x.ndim)))
+    transform = jnp.fft.ifft if inverse else jnp.fft.fft
+    return with_layout_constraint(transform(with_layout_constraint(x, rows)), rows)
 
 
 def zero_diagonal(matrix: Array) -> Array:

@@ -295,6 +295,13 @@ def test_killed_at_twenty_moments(tmp_path):
         assert rows(tmp_path / f"{i}.db") == rows(tmp_path / "whole.db")
 
 
+def test_a_ring_of_few_samples():
+    """Its samples come from a Fourier transform, whose rows must stay rows also beside a fit in the dual."""
+    study = jm.Study(population="ring:0.5", dimensions=[24], ratios=[0.5], ridges=[0.1], seeds=8, measure=["test"])
+    (row,) = jm.sweep(study).rows
+    assert abs(row.z) < 4.5
+
+
 def test_the_distance_to_the_theory_falls_like_one_over_d():
     study = jm.Study(
         population="ar1:0.7", dimensions=[16, 32, 64], ratios=[2], ridges=[0.1], seeds=24, measure=["test"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .._linalg import solve_small
+from .._linalg import fourier, solve_small
 from .._types import Array, ArrayLike
 
 
@@ -129,12 +129,12 @@ class CirculantResolvent(Resolvent):
         vector = jnp.asarray(vector, self._r.dtype)
         if vector.ndim == 0:
             return jnp.broadcast_to((self._r**2).mean() * vector, self._r.shape)
-        first_row = jnp.fft.ifft(self._r)
-        return self._matching(jnp.fft.ifft(jnp.fft.fft(first_row**2) * jnp.fft.fft(vector)))
+        first_row = fourier(self._r, inverse=True)
+        return self._matching(fourier(fourier(first_row**2) * fourier(vector), inverse=True))
 
     def apply(self, vectors: Array) -> Array:
-        transformed = jnp.fft.fft(vectors.astype(self._r.dtype), axis=0)
-        return self._matching(jnp.fft.ifft(self._r.astype(transformed.dtype)[:, None] * transformed, axis=0))
+        transformed = fourier(vectors.astype(self._r.dtype).T)
+        return self._matching(fourier(self._r.astype(transformed.dtype)[None, :] * transformed, inverse=True).T)
 
     def _matching(self, value: Array) -> Array:
         """Drop the zero imaginary part of a real computation."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
+from .._linalg import fourier
 from .._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
 from .base import Covariance, Dense, as_spectrum, unchecked_dense, unchecked_diagonal
 from .resolvent import CirculantResolvent, IsotropicResolvent, MatrixResolvent, Resolvent
@@ -57,7 +58,7 @@ class Circulant(Covariance):
         return jnp.broadcast_to(self.first_row[0], self.first_row.shape)
 
     def eigenvalues(self) -> Float[Array, " d"]:
-        return jnp.maximum(jnp.fft.fft(self.first_row).real, 0)
+        return jnp.maximum(fourier(self.first_row).real, 0)
 
     def spectral_diagonal(self, values: Array, slopes: Array) -> Float[Array, " d"]:
         del slopes
@@ -78,9 +79,9 @@ class Circulant(Covariance):
 
     def _gaussian(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         noise = jax.random.normal(key, (n, self.dimension), self.first_row.dtype)
-        transformed = jnp.fft.fft(noise, axis=1)
+        transformed = fourier(noise)
         root = jnp.sqrt(self.eigenvalues()).astype(transformed.dtype)
-        return jnp.fft.ifft(transformed * root[None, :], axis=1).real
+        return fourier(transformed * root[None, :], inverse=True).real
 
 
 def random_directions(key: PRNGKeyArray, d: int, r: int, dtype: jnp.dtype) -> Float[Array, "d r"]:
@@ -136,6 +137,8 @@ class Isotropic(Covariance):
         return self.spectrum.shape[-1]
 
     def realise(self, key: PRNGKeyArray) -> "Isotropic":
+        if self.vectors is not None:
+            return self
         return Isotropic(self.spectrum, random_directions(key, self.dimension, self.dimension, self.spectrum.dtype))
 
     def _require_vectors(self) -> Array:
