@@ -164,7 +164,9 @@ def phase(
     strength: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="of the direction; default around the thresholds")
     ] = None,
-    points: Annotated[int, typer.Option(help="along either axis, evenly in their logarithm")] = 40,
+    points: Annotated[
+        int | None, typer.Option(help="along either axis, evenly in their logarithm; default 40, or 16 for a matrix")
+    ] = None,
     simulate: Annotated[int, typer.Option(metavar="SEEDS", help="samples at each of 16 places, on top; 0: none")] = 0,
     seed: Annotated[int, typer.Option(help="for --simulate")] = 0,
     out: Annotated[

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .._types import CONVERGED, STATUS_ADVICE
+from .._types import CONVERGED, MAX_STEPS, STATUS_ADVICE
 from .progress import warn
 from .report import _table, number
 
@@ -30,7 +30,9 @@ def print_run(console: Console, run: Run, directory: Path) -> None:
         lost = course.status[course.status != CONVERGED]
         if lost.size:
             known = f"{lost.size} of {len(course.status)} steps are not predicted"
-            warn(f"{course.optimiser.name}: {known}: {STATUS_ADVICE[int(lost[0])]}")
+            coarse = "they vary faster along the spectrum than its nodes can follow"
+            why = coarse if int(lost[0]) == MAX_STEPS else STATUS_ADVICE[int(lost[0])]
+            warn(f"{course.optimiser.name}: {known}: {why}")
 
 
 def _heading(run: Run) -> list[str]:

@@ -19,6 +19,7 @@ from .summary import header, write_summary
 from .transition import Diagram, Measured, detecting_scale, diagram, measure, thresholds
 
 _DIMENSION, _DENSE_DIMENSION = 200, 100
+_POINTS, _DENSE_POINTS = 40, 16  # along either axis
 _RATIOS = (0.1, 10.0)
 _RIDGE_SHARE = 0.1  # default ridge, in units of the mean variance
 _BELOW, _ABOVE = 0.5, 2.5  # default strengths, from the least threshold to the largest
@@ -53,20 +54,22 @@ def run_phase(
     ratio: str | None,
     ridge: str | None,
     strength: str | None,
-    points: int,
+    points: int | None,
     simulations: int,
     seed: int,
     out: Path | None,
     command: list[str],
 ) -> None:
     """What ``jmask phase`` does; see its help."""
-    if points < 2:
+    if points is not None and points < 2:
         raise ValueError(f"--points must be at least 2, got {points}")
     if seed < 0:
         raise ValueError(f"--seed must not be negative, got {seed}")
     if simulations < 0 or simulations == 1:
         raise ValueError(f"--simulate must be 0, or at least 2 seeds for an error bar, got {simulations}")
     bulk = _noise(population, dimension)
+    if points is None:
+        points = _POINTS if isinstance(bulk, Diagonal) or bulk.constant_diagonal else _DENSE_POINTS
     n, ridges, detecting, along_ridge = _axis(bulk, ratio, ridge, points)
     stem = re.sub(r"[^\w.+-]+", "-", population)
     directory = Path(f"jmask-phase-{stem}") if out is None else out
