@@ -360,6 +360,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _command_line[:] = ["jmask", *arguments]
     jax.config.update("jax_enable_x64", True)
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # Threads of XLA on CPU. Batched LAPACK calls wait for others of the same pool to do their parts: with one thread a
+    # core, two such calls at once on two cores wait for ever (seen with jaxlib 0.10).
+    os.environ.setdefault("NPROC", str(max(8, os.cpu_count() or 1)))
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn_in_one_line

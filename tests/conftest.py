@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 
+os.environ.setdefault("NPROC", "8")  # see jmask/cli.py
+
 import jax
 import jaxlib
 import pytest
