@@ -39,7 +39,8 @@ def command():
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": empty}
         start = time.perf_counter()
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(arguments, cwd=empty, env=environment, **streams) as process:
             while not process.stdout.readline().startswith(b"Ridge"):  # before it: what was read
                 pass
             seconds = time.perf_counter() - start

@@ -276,11 +276,16 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
 
 
 class NullSpace(NamedTuple):
-    """S at λ → 0⁺: its pseudo-inverse, the projector on its null space, and the coordinates that meet it."""
+    """S at λ → 0⁺: its pseudo-inverse, the projector on its null space, and the coordinates that meet it.
+
+    ``values`` and ``vectors`` are the decomposition that tells what is null: of S, or of xxᵀ/n where that is smaller.
+    """
 
     inverse: Float[Array, "d d"]
     projector: Float[Array, "d d"]
     free: Bool[Array, " d"]
+    values: Float[Array, " m"]
+    vectors: Float[Array, "m m"]
 
 
 def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
@@ -303,14 +308,14 @@ def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
         half = _linalg.pseudo_inverse(dual) @ data
         inverse = _linalg.gram(half) / n
         smooth = eye - data.T @ half / n
-        values, left = jnp.linalg.eigh(lax.stop_gradient(dual))
-        basis = jnp.linalg.qr(lax.stop_gradient(data.T) @ left[:, ::-1])[0]
+        values, vectors = jnp.linalg.eigh(lax.stop_gradient(dual))
+        basis = jnp.linalg.qr(lax.stop_gradient(data.T) @ vectors[:, ::-1])[0]
         basis = jnp.where((values > n * eps * values[-1])[None, ::-1], basis, 0)
         exact = eye - basis @ basis.T
     empty = jnp.diagonal(covariance) == 0  # a zero column is null by itself: no rounding mixes it with others
     exact = jnp.where(empty[:, None] | empty[None, :], eye, exact)
     projector = exact + (smooth - lax.stop_gradient(smooth))
-    return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps)
+    return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps, values, vectors)
 
 
 def _limit_rows(null: NullSpace) -> Array:

@@ -15,7 +15,7 @@ from jax import lax
 from . import _linalg
 from ._checks import all_zero, as_float, as_ridge, as_samples, as_symmetric, is_concrete, require_not_negative
 from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
-from .closed_form import Fit, null_space, precision_matrix
+from .closed_form import Fit, NullSpace, null_space, precision_matrix
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
 
@@ -212,22 +212,21 @@ def _left_out_limit(x: Array, extra: float) -> Array:
         dual = _linalg.pseudo_inverse(small)
         xq, slack, second = dual @ x, 1 - (dual * small).sum(1), jnp.diagonal(dual)
     # slack_i = N_ii; centring leaves 1/n in it, which the re-estimated mean takes back.
-    slack = _outside_columns(lax.stop_gradient(x)) + (slack - lax.stop_gradient(slack))
+    slack = _outside_columns(lax.stop_gradient(x), null) + (slack - lax.stop_gradient(slack))
     slack = jnp.where(jnp.abs(slack - extra) <= tiny, 0, slack - extra)
     determined = jnp.diagonal(null.projector)[None, :] * second[:, None] + xq**2 / n
     undetermined = _left_out_residual(xq, jnp.diagonal(null.inverse), slack)
     return jnp.where(null.free[None, :], jnp.where((slack == 0)[:, None], xq / determined, 0), undetermined)
 
 
-def _outside_columns(x: Array) -> Float[Array, " n"]:
+def _outside_columns(x: Array, null: NullSpace) -> Float[Array, " n"]:
     """N_ii, from an orthonormal basis: right to rounding whatever the condition number, so that zero can be told."""
     n, d = x.shape
+    empty = null.values <= min(n, d) * jnp.finfo(x.dtype).eps * null.values[-1]
     if n < d:
-        values, basis = jnp.linalg.eigh(_linalg.gram(x.T))
-        return (jnp.where((values <= n * jnp.finfo(x.dtype).eps * values[-1])[None, :], basis, 0) ** 2).sum(1)
-    values, vectors = jnp.linalg.eigh(_linalg.gram(x))
-    basis = jnp.linalg.qr(x @ vectors[:, ::-1])[0]
-    return 1 - (jnp.where((values > d * jnp.finfo(x.dtype).eps * values[-1])[None, ::-1], basis, 0) ** 2).sum(1)
+        return (jnp.where(empty[None, :], null.vectors, 0) ** 2).sum(1)
+    basis = jnp.linalg.qr(x @ null.vectors[:, ::-1])[0]
+    return 1 - (jnp.where(empty[None, ::-1], 0, basis) ** 2).sum(1)
 
 
 def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float, zero: bool) -> Array:

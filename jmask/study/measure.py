@@ -12,7 +12,7 @@ from jax import lax
 
 from .._types import Array, Float, PRNGKeyArray
 from ..closed_form import Fit, fit
-from ..covariance import Covariance, Dense, Isotropic, Spiked
+from ..covariance import Covariance, Spiked
 from ..covariance.structured import random_directions
 from ..descent import fit_gradient
 from ..eigen import correlation_pca_eigen, pca_eigen, predictor_eigen
@@ -76,22 +76,27 @@ def simulate(
         (p,) each.
     """
 
-    bulk, own = _without_spikes(population)
-    source = _decomposed(bulk)
-
     def lane(seed: Array) -> dict[str, Array]:
-        # The dimension is folded in: without it a draw in d dimensions would share numbers with one in 2d.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), bulk.dimension)
-        draw = _draw(setting, bulk, source, own.shape[0] + setting.spiked, scales, key)
-        return _lane(setting, draw, own, scheme, strengths, ridges)
+        return _lane(setting, population, scheme, scales, seed, strengths, ridges)
 
     # One at a time is a plain loop: on a CPU, batched factorisations have slower kernels than single ones.
     return lax.map(lane, seeds, batch_size=setting.together if setting.together > 1 else None)
 
 
 def _lane(
-    setting: Setting, draw: Draw, own: Array, scheme: Scheme, strengths: Array, ridges: Array
+    setting: Setting,
+    population: Covariance,
+    scheme: Scheme,
+    scales: Scales | None,
+    seed: Array,
+    strengths: Array,
+    ridges: Array,
 ) -> dict[str, Float[Array, " p"]]:
+    # The dimension is folded in: without it a draw in d dimensions would share numbers with one in 2d.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), population.dimension)
+    bulk, own = _without_spikes(population)
+    draw = _draw(setting, bulk, own.shape[0] + setting.spiked, scales, key)
+
     def one(pair: tuple[Array, Array]) -> dict[str, Array]:
         strength, ridge = pair
         spikes = jnp.concatenate([strength[None], own]) if setting.spiked else own
@@ -108,25 +113,14 @@ def _without_spikes(population: Covariance) -> tuple[Covariance, Array]:
     return population, jnp.zeros(0, population.diagonal().dtype)
 
 
-def _decomposed(bulk: Covariance) -> Covariance:
-    """A matrix as its eigenvectors, from which it draws samples: one decomposition for all draws."""
-    if not isinstance(bulk, Dense):
-        return bulk
-    values, vectors = jnp.linalg.eigh(bulk.values)
-    return Isotropic(jnp.maximum(values, 0), vectors)
-
-
-def _draw(
-    setting: Setting, bulk: Covariance, source: Covariance, r: int, scales: Scales | None, key: PRNGKeyArray
-) -> Draw:
+def _draw(setting: Setting, bulk: Covariance, r: int, scales: Scales | None, key: PRNGKeyArray) -> Draw:
     place, rows, aim, load, tails = jax.random.split(key, 5)
     n, d, dtype = setting.samples, bulk.dimension, bulk.diagonal().dtype
-    fixed = source.realise(place)
-    matrix = bulk.matrix() if isinstance(bulk, Dense) else fixed.matrix()
+    fixed = bulk.realise(place)
     directions = random_directions(aim, d, r, dtype) if r else jnp.zeros((d, 0), dtype)
     factors = jax.random.normal(load, (n, r), dtype)
     roots = None if scales is None else jnp.sqrt(scales.sample(tails, n)).astype(dtype)
-    return Draw(fixed.sample(rows, n), directions, factors, roots, matrix)
+    return Draw(fixed.sample(rows, n), directions, factors, roots, fixed.matrix())
 
 
 def _sample(draw: Draw, spikes: Array) -> tuple[Array, Array]:

@@ -56,7 +56,7 @@ def _position(law: BulkLaw, zeta: Array) -> tuple[Array, Array]:
 
 
 def density_at(law: BulkLaw, zeta: Array, whitener: Array | None) -> Array:
-    """Density at ζ (k,), 0 outside the bulk; atoms are not in it."""
+    """Density at one ζ, 0 outside the bulk; atoms are not in it."""
     mu, below = _position(law, zeta)
     lines = lines_at(law, mu, whitener)
     value = mu**2 * rate(law, mu, branch(law, mu, lines)) / law.dimension
@@ -64,7 +64,7 @@ def density_at(law: BulkLaw, zeta: Array, whitener: Array | None) -> Array:
 
 
 def cumulative_at(law: BulkLaw, zeta: Array, whitener: Array | None) -> Array:
-    """Share of the spectrum below ζ (k,), atoms included; 1 from ζ = 1."""
+    """Share of the spectrum below one ζ, atoms included; 1 from ζ = 1."""
     mu, below = _position(law, zeta)
     lines = lines_at(law, mu, whitener)
     return jnp.where(below, count(law, lines, branch(law, mu, lines)) / law.dimension, 1)
