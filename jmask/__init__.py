@@ -21,10 +21,10 @@ from .masking import Partition as Partition
 from .masking import Patterns as Patterns
 from .objective import masked_loss as masked_loss
 from .objective import sampled_masked_loss as sampled_masked_loss
+from .ridges import RidgePath as RidgePath
+from .ridges import ridge_path as ridge_path
 from .scales import Scales as Scales
-from .validation import RidgePath as RidgePath
 from .validation import leave_one_out_error as leave_one_out_error
-from .validation import ridge_path as ridge_path
 from .validation import test_error as test_error
 from .validation import train_error as train_error
 

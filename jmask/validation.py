@@ -5,16 +5,16 @@ one sample out is exact and needs no refit: with Q = (S + Λ)⁻¹ and D = diag 
 sample i, predicted by the fit without sample i, is (xQ)_ik/(D_k(1 - h_ik)).
 """
 
-from typing import NamedTuple, cast
+from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from . import _linalg
-from ._checks import all_zero, as_float, as_ridge, as_samples, as_symmetric, is_concrete, require_not_negative
-from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from ._checks import all_zero, as_ridge, as_samples, as_symmetric
+from ._types import Array, ArrayLike, Float
 from .closed_form import Fit, NullSpace, null_space, precision_matrix
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
@@ -149,9 +149,10 @@ def leave_one_out_error(
         )
     ridge = as_ridge(ridge, x.shape[1], x.dtype)
     zero = all_zero(ridge)
-    return _mean(_leave_one_out(x, ridge, scheme, zero, centred), per_coordinate)
+    return _mean(leave_one_out_core(x, ridge, scheme, zero, centred), per_coordinate)
 
 
+@partial(jax.jit, static_argnames=("zero", "centred"))
 def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centred: bool) -> Float[Array, " d"]:
     """(d,) leave-one-out errors; ``zero`` (static) takes the limit of the ridge."""
     n = x.shape[0]
@@ -164,10 +165,7 @@ def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centr
     if zero:
         return (_left_out_limit(x, extra) ** 2).mean(0)
     xq, diagonal, slack = _left_out_parts(x, ridge, centred)
-    return (_left_out_residual(xq, diagonal, slack) ** 2).mean(0)
-
-
-_leave_one_out = jax.jit(leave_one_out_core, static_argnames=("zero", "centred"))
+    return (left_out_residual(xq, diagonal, slack) ** 2).mean(0)
 
 
 def _left_out_parts(x: Array, ridge: Array, centred: bool) -> tuple[Array, Array, Array]:
@@ -190,7 +188,7 @@ def _left_out_parts(x: Array, ridge: Array, centred: bool) -> tuple[Array, Array
     return xq, (1 - (x * xq).sum(0) / n) / ridge, slack
 
 
-def _left_out_residual(xq: Array, diagonal: Array, slack: Array) -> Array:
+def left_out_residual(xq: Array, diagonal: Array, slack: Array) -> Array:
     """(n, d) (xQ)_ik/(D_k(1 - h_ik)) with 1 - h_ik = slack_i + (xQ)_ik²/(n D_k), D_k multiplied through."""
     return xq / (diagonal[None, :] * slack[:, None] + xq**2 / xq.shape[0])
 
@@ -215,7 +213,7 @@ def _left_out_limit(x: Array, extra: float) -> Array:
     slack = _outside_columns(lax.stop_gradient(x), null) + (slack - lax.stop_gradient(slack))
     slack = jnp.where(jnp.abs(slack - extra) <= tiny, 0, slack - extra)
     determined = jnp.diagonal(null.projector)[None, :] * second[:, None] + xq**2 / n
-    undetermined = _left_out_residual(xq, jnp.diagonal(null.inverse), slack)
+    undetermined = left_out_residual(xq, jnp.diagonal(null.inverse), slack)
     return jnp.where(null.free[None, :], jnp.where((slack == 0)[:, None], xq / determined, 0), undetermined)
 
 
@@ -268,158 +266,10 @@ def left_out_bernoulli(
     left_diagonal = diagonal[None, :] + scale * g**2
     spread = squares @ (q**2) + 2 * scale * g * ((g * squares) @ q)
     spread = spread + (scale * g) ** 2 * (g**2 * squares).sum(1, keepdims=True) - squares * left_diagonal**2
-    residual = _left_out_residual(g, diagonal, 1 - leverage)
+    residual = left_out_residual(g, diagonal, 1 - leverage)
     if test is not None:
         # Weights B/q are fed inputs kept at rate q' = 1 - p': of the prediction B x they make (q'/q)B x on average.
         p_test = test.probability(x.dtype)
         residual = residual + (1 - (1 - p_test) / (1 - p)) * (x / (1 - extra) - residual)
         ratio = p_test * (1 - p_test) / (1 - p) ** 2
     return (residual**2 + ratio * spread / left_diagonal**2).mean(0)
-
-
-@pytree
-class RidgePath(Result):
-    """Errors along a path of ridges; all of shape (m,), NaN where not known.
-
-    Attributes
-    ----------
-    ridge, train, leave_one_out, gcv
-        The ridges, and the training, leave-one-sample-out and generalised cross-validation errors.
-    best
-        The ridge of least leave-one-out error.
-    status
-        (m,) one a ridge.
-    """
-
-    ridge: Float[Array, " m"]
-    train: Float[Array, " m"]
-    leave_one_out: Float[Array, " m"]
-    gcv: Float[Array, " m"]
-    best: Float[Array, ""]
-    status: Int[Array, " m"]
-
-
-def ridge_path(x: ArrayLike, ridges: ArrayLike, *, centred: bool = False) -> RidgePath:
-    """Train, leave-one-out and generalised cross-validation error at many ridges from one decomposition.
-
-    Parameters
-    ----------
-    x
-        (n, d) samples.
-    ridges
-        (m,) scalar ridges, not negative; 0 takes the limit (its GCV is NaN where S is singular).
-    centred
-        True: the mean of x is removed, and re-estimated without each sample (leverages gain 1/n).
-
-    Returns
-    -------
-    RidgePath
-        ``.ridge .train .leave_one_out .gcv``, each (m,), and ``.best``.
-
-    Notes
-    -----
-    One eigendecomposition of the smaller of S and xxᵀ/n, then one n × min(n, d) × d product a ridge. Read
-    leave-one-out rather than GCV where rows have heavy tails: there GCV is off by factors. Differentiable in
-    the ridges; in x use ``leave_one_out_error``, which needs no eigenvectors.
-
-    Examples
-    --------
-    >>> import numpy as np, jmask as jm
-    >>> x = np.random.default_rng(0).normal(size=(40, 5))
-    >>> path = jm.ridge_path(x, np.logspace(-2, 2, 9))
-    >>> path.train.shape
-    (9,)
-    """
-    x = as_samples(x)
-    ridges = as_float(ridges, "ridges", x.dtype)
-    if ridges.ndim != 1 or ridges.shape[0] == 0:
-        raise ValueError(f"ridges must be a vector of at least one ridge, got shape {ridges.shape}")
-    require_not_negative(ridges, "ridges")
-    errors = _path(x, ridges, centred)
-    if is_concrete(ridges):
-        for i in np.flatnonzero(np.asarray(ridges) == 0):
-            errors = _at_zero(x, errors, int(i), centred)
-    train, left_out, gcv = errors
-    finite = jnp.isfinite(train) & jnp.isfinite(left_out)
-    best = ridges[jnp.argmin(jnp.where(jnp.isfinite(left_out), left_out, jnp.inf))]
-    status = jnp.where(finite, CONVERGED, NON_FINITE)
-    return RidgePath(ridges, train, left_out, gcv, jnp.where(finite.any(), best, jnp.nan), status)
-
-
-def _at_zero(x: Array, errors: Array, i: int, centred: bool) -> Array:
-    """The row of a ridge that is exactly 0."""
-    centre = x - x.mean(0, keepdims=True) if centred else x
-    n, d = x.shape
-    null = null_space(centre, _linalg.gram(centre) / n, plain=False)
-    residual = (centre @ null.inverse) / jnp.diagonal(null.inverse)[None, :]
-    train = (jnp.where(null.free[None, :], 0, residual) ** 2).mean()
-    used = d / n + (1 / n if centred else 0)
-    gcv = jnp.where(null.free.any() | (used >= 1), jnp.nan, train / (1 - used) ** 2)
-    left_out = _leave_one_out(x, jnp.zeros((), x.dtype), LeaveOneOut(), True, centred).mean()
-    return errors.at[:, i].set(jnp.stack([train, left_out, gcv]))
-
-
-def _path_impl(x: Array, ridges: Array, centred: bool) -> Array:
-    """(3, m) train, leave-one-out, GCV for positive ridges."""
-    axes = path_axes(x, centred)
-    return jax.lax.map(lambda ridge: errors_on_axes(axes, ridge), ridges).T
-
-
-class Axes(NamedTuple):
-    """The decomposition that serves every ridge of a path."""
-
-    values: Float[Array, " r"]
-    vectors: Float[Array, "d r"]
-    scores: Float[Array, "n r"]
-    left: Float[Array, "n r"] | None
-    outside: Float[Array, " d"]
-    extra: float
-
-
-def path_axes(x: Array, centred: bool) -> Axes:
-    """Decompose samples (n, d) once for all ridges."""
-    n, d = x.shape
-    x = x - x.mean(0, keepdims=True) if centred else x
-    values, vectors, scores, left = _principal_axes(x, centred)
-    outside = 1 - (vectors**2).sum(1)
-    outside = jnp.where(outside > 100 * d * jnp.finfo(x.dtype).eps, outside, 0)
-    return Axes(values, vectors, scores, left, outside, 1 / n if centred else 0.0)
-
-
-def errors_on_axes(axes: Axes, ridge: Array) -> Float[Array, "3"]:
-    """Train, leave-one-out and GCV at one positive ridge; differentiable in it."""
-    values, vectors, scores, left, outside, extra = axes
-    n = scores.shape[0]
-    shrunk = scores / (values + ridge)[None, :]
-    xq = shrunk @ vectors.T
-    diagonal = vectors**2 @ (1 / (values + ridge)) + outside / ridge
-    if left is None:
-        slack = 1 - (shrunk * scores).sum(1) / n - extra
-    else:
-        slack = left**2 @ (ridge / (values + ridge))
-    train = ((xq / diagonal[None, :]) ** 2).mean()
-    left_out = (_left_out_residual(xq, diagonal, slack) ** 2).mean()
-    used = (values / (values + ridge)).sum() / n + extra
-    return jnp.stack([train, left_out, train / (1 - used) ** 2])
-
-
-def _principal_axes(x: Array, centred: bool) -> tuple[Array, Array, Array, Array | None]:
-    """Eigenvalues s of S (r,), its axes (d, r), scores on them (n, r), and for n <= d + 1 the left vectors (n, r)."""
-    n, d = x.shape
-    if n > d + 1:
-        values, vectors = jnp.linalg.eigh(_linalg.gram(x) / n)
-        return jnp.maximum(values, 0), vectors, x @ vectors, None
-    small = _linalg.gram(x.T) / n
-    if centred:  # lift the direction of the mean above all others, and drop it
-        values, left = jnp.linalg.eigh(small + 2 * jnp.trace(small) / n)
-        values, left = values[:-1], left[:, :-1]
-    else:
-        values, left = jnp.linalg.eigh(small)
-    kept = values > n * jnp.finfo(x.dtype).eps * values[-1]
-    root = jnp.sqrt(jnp.where(kept, n * values, 1))
-    vectors = jnp.where(kept[None, :], (x.T @ left) / root[None, :], 0)
-    values = jnp.where(kept, values, 0)
-    return values, vectors, left * jnp.where(kept, root, 0)[None, :], left
-
-
-_path = jax.jit(_path_impl, static_argnames=("centred",))

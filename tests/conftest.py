@@ -27,8 +27,9 @@ def pytest_configure(config):
     settings = {"jax_persistent_cache_min_compile_time_secs": 0.1}
     if config.option.markexpr == "not slow":
         settings["jax_disable_most_optimizations"] = True
-        if jaxlib.__version__.startswith("0.10."):  # a version of XLA that does not know a flag aborts
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+        flags = os.environ.get("XLA_FLAGS", "")  # a worker process has them already
+        if QUICK not in flags and jaxlib.__version__.startswith("0.10."):  # XLA aborts on a flag it does not know
+            os.environ["XLA_FLAGS"] = f"{flags} {QUICK}"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.stash[CACHE] = tempfile.mkdtemp(prefix="jmask-tests-")
         settings["jax_compilation_cache_dir"] = config.stash[CACHE]

@@ -19,7 +19,7 @@ del MODULES["__init__"]
 
 KERNELS = {module for module in MODULES if "." not in module and module.startswith("_")}
 SAMPLE = {
-    *("closed_form", "descent", "validation", "eigen", "baselines"),
+    *("closed_form", "descent", "validation", "ridges", "eigen", "baselines"),
     *("objective", "gram", "imputation", "masking", "storage"),
 }
 # Top-level module -> what it may import of jmask, besides itself; a module not named here may import everything.

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..closed_form import fit
 from ..masking import Bernoulli, LeaveOneOut, Scheme
-from ..validation import leave_one_out_error, ridge_path, train_error
+from ..ridges import ridge_path
+from ..validation import leave_one_out_error, train_error
 from .progress import status, track
 
 _POINTS = 41

@@ -10,7 +10,8 @@ from .._checks import as_samples
 from .._implicit import implicit
 from .._types import Array, ArrayLike, Float, Int, Result, pytree
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
-from ..validation import errors_on_axes, leave_one_out_core, path_axes
+from ..ridges import errors_on_axes, path_axes
+from ..validation import leave_one_out_core
 from .line import Least, least
 from .search import with_derivative
 
