@@ -19,7 +19,7 @@ import jmask as jm
 RIDGE = 0.1
 
 MEMORY = """
-import sys
+import gc, sys, time
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import jmask as jm
@@ -28,6 +28,8 @@ def resident(name):
 d = int(sys.argv[1])
 jm.fit(np.random.default_rng(0).standard_normal((600, 300)), 0.1)
 x = jax.device_put(np.random.default_rng(0).standard_normal((2 * d, d))).block_until_ready()
+gc.collect()
+time.sleep(1)  # until what x was copied from is given back
 open("/proc/self/clear_refs", "w").write("5")  # the peak is now what is resident
 before = resident("VmRSS")
 jm.fit(x, 0.1).weights.block_until_ready()
