@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 
 from ._linalg import solve_small
 from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
@@ -45,11 +46,22 @@ def implicit(residual: Residual, root: Array, params: Any) -> Array:
     return root
 
 
-@implicit.defjvp
+@partial(implicit.defjvp, symbolic_zeros=True)
 def _implicit_jvp(residual: Residual, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     root, params = primals
     root = implicit(residual, lax.stop_gradient(root), params)
-    _, residual_dot = jax.jvp(lambda p: residual(root, p), (params,), (tangents[1],))
+    leaves, tree = jax.tree.flatten(params)
+    dots = jax.tree.leaves(tangents[1])
+    moving = [i for i, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
+    if not moving:
+        return root, jnp.zeros_like(root)
+
+    def at(*moved: Array) -> Array:
+        """The residual by the parameters that move: most do not, and their zeros would cost as much as any number."""
+        here = dict(zip(moving, moved, strict=True))
+        return residual(root, jax.tree.unflatten(tree, [here.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    _, residual_dot = jax.jvp(at, tuple(leaves[i] for i in moving), tuple(dots[i] for i in moving))
     if root.ndim == 0:
         slope = jax.jvp(lambda y: residual(y, params), (root,), (jnp.ones_like(root),))[1]
         return root, -residual_dot / slope

@@ -1,4 +1,4 @@
-"""Gram matrix and inverse by LAPACK, called from XLA programs on CPU in one call, in place, one triangle computed.
+"""Dense kernels by LAPACK, called from XLA programs on CPU in one call, in place, one triangle computed.
 
 XLA on CPU has no symmetric product and no inverse of a positive definite matrix. The kernels here are registered as
 targets of XLA's foreign function interface (``jax.ffi``): they read and write XLA's own buffers, hold no JAX array
@@ -23,8 +23,8 @@ _TILE = 64
 def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
     from scipy.linalg import blas, lapack
 
-    module = lapack if name.startswith("po") else blas
-    return getattr(module, {"f": "s", "d": "d"}[dtype.char] + name)
+    name = {"f": "s", "d": "d", "F": "c", "D": "z"}[dtype.char] + name
+    return getattr(lapack, name, None) or getattr(blas, name)
 
 
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
@@ -59,6 +59,29 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
     half = _routine("trsm", x.dtype)(1.0, factor, scaled.T, side=1, lower=1, trans_a=1, overwrite_b=1)
     q = _routine("syrk", x.dtype)(-1 / n, half, 0.0, result.T, lower=1, overwrite_c=1)
     np.einsum("ii->i", _mirrored(q))[:] += 1 / ridge
+
+
+def _symmetric_inverse(matrix: np.ndarray, result: np.ndarray) -> None:
+    """Of a definite matrix of either sign by Cholesky; of any other, or a complex one, by LU with row exchanges."""
+    if not np.iscomplexobj(matrix):
+        sign = np.sign(matrix[0, 0])
+        np.multiply(matrix, sign, out=result)
+        _invert(result.T)
+        if result[0, 0] > 0:
+            result *= sign
+            return
+    factor, rows, info = _routine("getrf", matrix.dtype)(matrix.T)
+    if info:
+        result[:] = np.nan
+        return
+    size = int(_routine("getri_lwork", matrix.dtype)(len(matrix))[0].real)
+    result.T[:] = _routine("getri", matrix.dtype)(factor, rows, lwork=size, overwrite_lu=1)[0]
+
+
+def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
+    matrix = _routine("trmm", lower.dtype)(1.0, lower.T, (lower * values).T, trans_a=1)
+    found, *_, info = _routine("syevr", lower.dtype)(matrix, compute_v=0, lower=1, overwrite_a=1)
+    result[:] = np.nan if info else found
 
 
 def _product(x: np.ndarray, scale: float, into: np.ndarray) -> np.ndarray:
@@ -126,7 +149,7 @@ def _halved(a: np.ndarray, keep: bool = True) -> tuple[np.ndarray, np.ndarray] |
     return factor, np.concatenate([first[1], second[1]])
 
 
-_VERSIONS = {("0", "1"), ("0", "2"), ("0", "3")}  # jaxlib 0.6 to 0.11: the structures below are the same in all
+_VERSIONS = {("0", str(minor)) for minor in range(1, 6)}  # jaxlib 0.6 to 0.12: what is read here is the same in all
 
 
 class _List(ctypes.Structure):
@@ -193,7 +216,12 @@ class _Frame(ctypes.Structure):
 
 
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Frame))
-_DTYPES: dict[int, np.dtype[Any]] = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
+_DTYPES: dict[int, np.dtype[Any]] = {
+    11: np.dtype(np.float32),
+    12: np.dtype(np.float64),
+    15: np.dtype(np.complex64),
+    18: np.dtype(np.complex128),
+}
 
 
 def _views(buffers: _List) -> list[np.ndarray]:
@@ -207,7 +235,10 @@ def _views(buffers: _List) -> list[np.ndarray]:
 
 
 def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
-    """The kernel over every leading axis of its arguments, which broadcast; ``ranks`` are those of one call."""
+    """The kernel over every leading axis of its arguments, which broadcast.
+
+    ``ranks`` are those of the arguments and of the result in one call.
+    """
 
     def handle(frame: Any) -> None:
         extension = frame.contents.extension
@@ -218,9 +249,11 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
         (result,) = _views(frame.contents.results)
         try:
             arguments = _views(frame.contents.arguments)
-            batch = result.shape[:-2]
+            *ranks_in, rank_out = ranks
+            batch = result.shape[: result.ndim - rank_out]
             stacks = [
-                np.broadcast_to(a, batch + a.shape[a.ndim - rank :]) for a, rank in zip(arguments, ranks, strict=True)
+                np.broadcast_to(a, batch + a.shape[a.ndim - rank :])
+                for a, rank in zip(arguments, ranks_in, strict=True)
             ]
             for index in np.ndindex(batch):
                 kernel(*(stack[index] for stack in stacks), result[index])
@@ -232,10 +265,12 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
 
 
 _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
-    "gram": (_gram, (2,)),
-    "inverse": (_inverse, (2,)),
-    "primal_inverse": (_primal_inverse, (2, 1)),
-    "dual_inverse": (_dual_inverse, (2, 1)),
+    "gram": (_gram, (2, 2)),
+    "inverse": (_inverse, (2, 2)),
+    "primal_inverse": (_primal_inverse, (2, 1, 2)),
+    "dual_inverse": (_dual_inverse, (2, 1, 2)),
+    "symmetric_inverse": (_symmetric_inverse, (2, 2)),
+    "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1, 1)),
 }
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
 
@@ -253,6 +288,6 @@ def available() -> bool:
 
 
 def call(name: str, d: int, *arguments: Any) -> jax.Array:
-    """One of ``_KERNELS`` on arrays of one dtype, single or double; (d, d), under ``vmap`` (..., d, d). CPU only."""
-    result = jax.ShapeDtypeStruct((d, d), arguments[0].dtype)
+    """One of ``_KERNELS`` on arrays of one dtype: (d, d) or (d,), under ``vmap`` with leading axes. CPU only."""
+    result = jax.ShapeDtypeStruct((d,) * _KERNELS[name][1][-1], arguments[0].dtype)
     return jax.ffi.ffi_call(f"jmask_{name}", result, vmap_method="expand_dims")(*arguments)  # type: ignore[return-value]

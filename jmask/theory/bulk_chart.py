@@ -16,7 +16,7 @@ from .._types import Array, Float, pytree
 from ..covariance import Diagonal
 from .bulk_atoms import Atoms, mass_points
 from .bulk_edges import INTERVALS, edge_lanes, scan, support_ends
-from .bulk_law import BulkLaw, branch, lines_at, rate, whitening
+from .bulk_law import BulkLaw, branch_on, count, lines_at, whitening
 
 NODES = (128, 256, 512)  # tried in turn; shared by the intervals, at least 32 each
 _TAIL = 1e-6  # largest of the last coefficients, relative to the first
@@ -79,20 +79,33 @@ def _chart(law: BulkLaw, ends: Array, m: int) -> Chart:
     whitener = whitening(law)
     used = jnp.isfinite(ends[:, 0]) & jnp.isfinite(ends[:, 1])
     low, high = (jnp.log(jnp.where(used, value, 1.0 + i)) for i, value in enumerate((ends[:, 0], ends[:, 1])))
-    theta = (np.arange(m) + 0.5) * np.pi / m
+    theta = np.arange(m + 1) * np.pi / m
     half = (high - low)[:, None] / 2
     log_mu = (high + low)[:, None] / 2 - half * jnp.asarray(np.cos(theta), low.dtype)[None, :]
 
-    def one(log_mu: Array) -> Array:
-        mu = jnp.exp(log_mu)
-        lines = lines_at(law, mu, whitener)
-        return mu * rate(law, mu, branch(law, mu, lines)) / law.dimension
+    def share(log_mu: Array) -> Array:
+        lines = lines_at(law, jnp.exp(log_mu), whitener)
+        return count(law, lines, branch_on(law, lines)) / law.dimension
 
-    values = lax.map(one, log_mu.ravel()).reshape(log_mu.shape)  # safe: a chart is never differentiated
-    in_theta = values * half * jnp.asarray(np.sin(theta), low.dtype)[None, :]
-    transform = np.cos(np.outer(theta, np.arange(m))) * np.where(np.arange(m) == 0, 1, 2)[None, :] / m
-    series = jnp.where(used[:, None], in_theta, 0) @ jnp.asarray(transform, low.dtype)
+    below = lax.map(share, log_mu.ravel()).reshape(log_mu.shape)
+    # Less its value at the left end and a slope, the share below is a sine series in θ: its derivative is the density.
+    # The share needs eigenvalues alone, and is stationary in x, whose digits are lost at the ends.
+    slope = (below[:, -1:] - below[:, :1]) / np.pi
+    rest = below - below[:, :1] - slope * jnp.asarray(theta, low.dtype)[None, :]
+    order = np.arange(1, m)
+    transform = np.sin(np.outer(theta, order)) * 2 / m * order[None, :]
+    series = jnp.concatenate([slope, rest @ jnp.asarray(transform, low.dtype)], axis=1)
+    series = jnp.where(used[:, None], _soft_ends(series), 0)
     return Chart(jnp.where(used, low, jnp.inf), jnp.where(used, high, jnp.inf), series, mass_points(law))
+
+
+def _soft_ends(series: Array) -> Array:
+    """Zero at both ends, where it is within what the series leaves out: density is that divided by sin θ."""
+    alternate = jnp.asarray((-1.0) ** np.arange(series.shape[1]), series.dtype)
+    first, last = series.sum(1), series @ alternate
+    small = _TAIL * jnp.abs(series).max(1)
+    first, last = (jnp.where(jnp.abs(value) < small, value, 0) for value in (first, last))
+    return series.at[:, 0].add(-(first + last) / 2).at[:, 1].add(-(first - last) / 2)
 
 
 # ------------------------------------------------------------------------------------------- reading it

@@ -219,15 +219,20 @@ def _hard_edge(law: BulkLaw, outer: Array, inner: Array) -> tuple[Array, Array]:
 def _polished(law: BulkLaw, outer: Array, inner: Array, start: Array, whitener: Array | None) -> Float[Array, "k 2"]:
     """(x, μ) of the edge in each bracket."""
 
-    def every(mu: Array) -> Lines:
-        one = partial(lines_at, law, whitener=whitener)
+    def every(mu: Array) -> tuple[Lines, Array]:
+        """The lines at each μ, and p = -ds/dμ."""
+
+        def one(mu: Array) -> tuple[Lines, Array]:
+            lines, slopes = jax.jvp(partial(lines_at, law, whitener=whitener), (mu,), (jnp.ones_like(mu),))
+            return lines, -slopes.s
+
         return jax.vmap(one)(mu) if whitener is None else lax.map(one, mu)
 
-    def bracketed(lines: Lines, centre: Array, outer: Array, inner: Array, start: Array) -> Array:
+    def bracketed(lines: Lines, p: Array, centre: Array, outer: Array, inner: Array, start: Array) -> Array:
         def body(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             outer, inner, best = state
             middle = jnp.sqrt(outer * inner)
-            x = branch_on(law, Lines(lines.m, lines.s - lines.p * (middle - centre), lines.p))  # type: ignore[call-arg]
+            x = branch_on(law, Lines(lines.m, lines.s - p * (middle - centre)))  # type: ignore[call-arg]
             within = x.imag > 0
             moved = jnp.where(within, outer, middle), jnp.where(within, middle, inner)
             return *moved, jnp.where(within, x.real, best)
@@ -235,8 +240,8 @@ def _polished(law: BulkLaw, outer: Array, inner: Array, start: Array, whitener: 
         _, inner, x = lax.fori_loop(0, 14, body, (outer, inner, start))
         return jnp.stack([x, inner])
 
-    def newton(lines: Lines, centre: Array, start: Array) -> Array:
-        params = (unchecked_diagonal(lines.m), lines.s + lines.p * centre, lines.p, *constants(law))
+    def newton(lines: Lines, p: Array, centre: Array, start: Array) -> Array:
+        params = (unchecked_diagonal(lines.m), lines.s + p * centre, p, *constants(law))
 
         def body(_: int, u: Array) -> Array:
             (a, b), (c, d) = jax.jacfwd(lambda u: edge_residual(u, params))(u)
@@ -247,12 +252,12 @@ def _polished(law: BulkLaw, outer: Array, inner: Array, start: Array, whitener: 
 
     centre = jnp.sqrt(outer * inner)
     lines = every(centre)
-    found = jax.vmap(newton)(lines, centre, jax.vmap(bracketed)(lines, centre, outer, inner, start))
+    found = jax.vmap(newton)(*lines, centre, jax.vmap(bracketed)(*lines, centre, outer, inner, start))
     if whitener is None:
         return found
 
     def again(_: int, found: Array) -> Array:
         centre = jnp.clip(found[:, 1], jnp.minimum(outer, inner), jnp.maximum(outer, inner))
-        return jax.vmap(newton)(every(centre), centre, found.at[:, 1].set(centre))
+        return jax.vmap(newton)(*every(centre), centre, found.at[:, 1].set(centre))
 
     return lax.fori_loop(0, _RECENTRED, again, found)
