@@ -116,11 +116,15 @@ def newton(
         return jnp.where(status == CONVERGED, root, jnp.nan), steps, status
 
     lanes = max(1, _CACHED // max(1, sum(jnp.size(leaf) for leaf in leaves)))
-    return _in_lanes(iterate, lanes)(start, *leaves)
+    return in_lanes(iterate, lanes)(start, *leaves)
 
 
-def _in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
-    """A function of arrays that ``vmap``, nested or not, runs on at most ``lanes`` at once. Never differentiated."""
+def in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+    """A function of arrays that ``vmap``, nested or not, runs on at most ``lanes`` at once on CPU.
+
+    Never differentiated. With one lane it keeps out of reach of XLA's batched LAPACK calls: two of them in one program
+    can wait for each other for ever on a CPU with few cores (seen with jaxlib 0.10).
+    """
     if jax.default_backend() != "cpu":
         return function
     laned = custom_vmap(function)
@@ -129,7 +133,7 @@ def _in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     def in_chunks(size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
         count = -(-size // lanes)
         width = -(-size // count)
-        inner = _in_lanes(jax.vmap(function, [0 if b else None for b in batched]), max(1, lanes // width))
+        inner = in_lanes(jax.vmap(function, [0 if b else None for b in batched]), max(1, lanes // width))
         # The last chunk is filled up with copies of the last lane.
         index = jnp.minimum(jnp.arange(count * width), size - 1).reshape(count, width)
 

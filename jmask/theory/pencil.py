@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._implicit import implicit
+from .. import _linalg
+from .._implicit import implicit, in_lanes
 from .._types import CONVERGED, NO_SOLUTION, NON_FINITE, Array, Bool, Float, Int, pytree
 from ..covariance import Covariance, Diagonal, Spiked
 from ..covariance.resolvent import Resolvent
@@ -123,7 +124,8 @@ def branch(search: Search, s: Array, side: int) -> tuple[Array, Array]:
         mu = _outside(poles, loads / (n * level), side)
         square = ((loads / (mu - poles)) ** 2).sum()
     else:
-        poles, vectors = jnp.linalg.eigh(c * covariance + jnp.diag(jnp.broadcast_to(ridge, covariance.shape[:1])))
+        decomposed = in_lanes(lambda matrix: tuple(jnp.linalg.eigh(matrix)), 1)
+        poles, vectors = decomposed(_linalg.add_diagonal(c * covariance, ridge))
         rotated = vectors.T @ covariance @ vectors
         mu = _outside(poles, jnp.diagonal(rotated) / (n * level), side)
         inverse = 1 / (mu - poles)
