@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -24,10 +25,9 @@ STUDY = jm.Study(population="ar1:0.8", dimensions=[12, 16], ratios=[0.5, 2], rid
 
 
 def rows(path):
-    connection = sqlite3.connect(path)
-    found = connection.execute("SELECT point, draw, quantity, value FROM draws ORDER BY 1, 3, 2").fetchall()
-    theory = connection.execute("SELECT point, quantity, value FROM theory ORDER BY 1, 2").fetchall()
-    connection.close()
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT point, draw, quantity, value FROM draws ORDER BY 1, 3, 2").fetchall()
+        theory = connection.execute("SELECT point, quantity, value FROM theory ORDER BY 1, 2").fetchall()
     return found, theory
 
 

@@ -239,10 +239,10 @@ class Dense(Covariance):
         c, shift = jnp.asarray(c), jnp.asarray(shift)
         if shift.ndim:
             return MatrixResolvent(self.values, c, shift)
-        return SpectralResolvent(self.values, jax.lax.stop_gradient(jnp.linalg.eigh(self.values)), c, shift)
+        return SpectralResolvent(self.values, jnp.linalg.eigh(jax.lax.stop_gradient(self.values)), c, shift)
 
     def for_traces(self, shift: Array) -> tuple[Covariance, Array]:
-        return (self, shift) if shift.ndim else (unchecked_diagonal(jnp.linalg.eigvalsh(self.values)), shift)
+        return (self, shift) if shift.ndim else (unchecked_diagonal(jnp.linalg.eigh(self.values)[0]), shift)
 
     def _gaussian(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         eigenvalues, vectors = jnp.linalg.eigh(self.values)

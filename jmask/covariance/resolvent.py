@@ -195,14 +195,16 @@ def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tupl
     if not isinstance(matrix_dot, SymbolicZero):
         d = matrix.shape[0]
         inverse = symmetric_inverse(c * matrix.astype(c.dtype) + shift * jnp.eye(d, dtype=c.dtype))
-        # d diag(R^q) = -c Σ_j diag(R^j dΣ R^(q+1-j)), and ΣR^p = (R^(p-1) - shift R^p)/c.
-        change = matrix_dot.astype(inverse.dtype)
+        # d diag(R^q) = -c Σ_j diag(R^j dΣ R^(q+1-j)), its terms equal in pairs, and ΣR^p = (R^(p-1) - shift R^p)/c.
         powers = [inverse]
         for _ in range(p - 1):
             powers.append(powers[-1] @ inverse)
+        change = ((matrix_dot + matrix_dot.T) / 2).astype(inverse.dtype)
+        changed = [power @ change for power in powers[: (p + 1) // 2]]
 
         def power_change(q: int) -> Array:
-            terms = [((powers[j] @ change) * powers[q - 1 - j].T).sum(1) for j in range(q)]
+            pairs = [(j, q - 1 - j) for j in range((q + 1) // 2)]
+            terms = [(1 if j == k else 2) * (changed[j] * powers[k]).sum(1) for j, k in pairs]
             return sum(terms, jnp.zeros_like(value))
 
         dot = dot - (c * power_change(p) if a == 0 else power_change(p - 1) - shift * power_change(p))

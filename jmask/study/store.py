@@ -75,6 +75,8 @@ class Store:
 
     def _open(self, read_only: bool) -> None:
         execute = self._connection.execute
+        if not read_only:
+            execute("PRAGMA synchronous = FULL")
         tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables and not read_only:
             execute("PRAGMA journal_mode = WAL")
@@ -259,9 +261,7 @@ class Store:
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     if not read_only:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return sqlite3.connect(path, isolation_level=None, timeout=60)
     # Without a journal beside it nobody is writing: then not even the side files of a reader are needed.
     quiet = not path.with_name(path.name + "-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"

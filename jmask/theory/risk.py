@@ -92,6 +92,8 @@ def errors(
     any argument; differentiable to any order in the ridge, hiding rate, n, population and scales. Cost: O(d) for
     ``Diagonal`` and ``Isotropic``, O(d log d) for ``Circulant``, one eigendecomposition for ``Dense`` (a ridge per
     coordinate: one inverse a Newton step), the same for each group of a ``Partition``.
+    Derivatives of thousands of lanes are several times faster by ``jax.lax.map(..., batch_size=8)``, which stays in
+    cache, than by ``vmap``.
 
     References
     ----------
