@@ -132,7 +132,7 @@ def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         dot = dot - (q * change) @ q
     if not isinstance(x_dot, SymbolicZero):
         half = x.T @ x_dot / x.shape[0]
-        dot = dot - q @ (half + half.T) @ q
+        dot = dot - q.T @ (half + half.T) @ q.T  # Q = Qᵀ: in reverse mode no axis is contracted first
     return q, dot
 
 
