@@ -22,7 +22,7 @@ _TILE = 64
 def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
     from scipy.linalg import blas, lapack
 
-    name = {"f": "s", "d": "d", "F": "c", "D": "z"}[dtype.char] + name
+    name = {"f": "s", "d": "d"}[dtype.char] + name
     return getattr(lapack, name, None) or getattr(blas, name)
 
 
@@ -58,23 +58,6 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
     half = _routine("trsm", x.dtype)(1.0, factor, scaled.T, side=1, lower=1, trans_a=1, overwrite_b=1)
     q = _routine("syrk", x.dtype)(-1 / n, half, 0.0, result.T, lower=1, overwrite_c=1)
     np.einsum("ii->i", _mirrored(q))[:] += 1 / ridge
-
-
-def _symmetric_inverse(matrix: np.ndarray, result: np.ndarray) -> None:
-    """Of a definite matrix of either sign by Cholesky; of any other, or a complex one, by LU with row exchanges."""
-    if not np.iscomplexobj(matrix):
-        sign = np.sign(matrix[0, 0])
-        np.multiply(matrix, sign, out=result)
-        _invert(result.T)
-        if result[0, 0] > 0:
-            result *= sign
-            return
-    factor, rows, info = _routine("getrf", matrix.dtype)(matrix.T)
-    if info:
-        result[:] = np.nan
-        return
-    size = int(_routine("getri_lwork", matrix.dtype)(len(matrix))[0].real)
-    result.T[:] = _routine("getri", matrix.dtype)(factor, rows, lwork=size, overwrite_lu=1)[0]
 
 
 def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
@@ -185,12 +168,7 @@ class _Frame(ctypes.Structure):
 
 
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Frame))
-_DTYPES: dict[int, np.dtype[Any]] = {
-    11: np.dtype(np.float32),
-    12: np.dtype(np.float64),
-    15: np.dtype(np.complex64),
-    18: np.dtype(np.complex128),
-}
+_DTYPES: dict[int, np.dtype[Any]] = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
 
 
 def _views(buffers: _List) -> list[np.ndarray]:
@@ -238,7 +216,6 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
     "inverse": (_inverse, (2, 2)),
     "primal_inverse": (_primal_inverse, (2, 1, 2)),
     "dual_inverse": (_dual_inverse, (2, 1, 2)),
-    "symmetric_inverse": (_symmetric_inverse, (2, 2)),
     "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1, 1)),
 }
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them

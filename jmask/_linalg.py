@@ -19,9 +19,9 @@ from ._types import Array
 _LAPACK_FROM = 256
 
 
-def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array, least: int = _LAPACK_FROM) -> Array:
-    """By LAPACK on CPU from d = ``least`` on, by XLA otherwise."""
-    if d < least or not jnp.issubdtype(arguments[0].dtype, jnp.inexact) or not _lapack.available():
+def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array) -> Array:
+    """By LAPACK on CPU for large d, by XLA otherwise."""
+    if d < _LAPACK_FROM or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
         return otherwise(*arguments)
     return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, d), default=otherwise)
 
@@ -82,19 +82,6 @@ def _device_inverse(matrix: Array) -> Array:
 @inverse.defjvp
 def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     q = inverse(primals[0])
-    return q, -(q @ tangents[0] @ q)
-
-
-@jax.custom_jvp
-def symmetric_inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric matrix, real and of any signature or complex (not Hermitian)."""
-    # At every size by one's own kernel: two of XLA's batched ones can wait for each other for ever (``solve_small``).
-    return _by_platform("symmetric_inverse", jnp.linalg.inv, matrix.shape[0], matrix, least=1)
-
-
-@symmetric_inverse.defjvp
-def _symmetric_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    q = symmetric_inverse(primals[0])
     return q, -(q @ tangents[0] @ q)
 
 

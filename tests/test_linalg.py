@@ -60,26 +60,6 @@ def test_batches():
     np.testing.assert_allclose(jax.vmap(_linalg.inverse)(grams), np.linalg.inv(grams), atol=1e-12)
 
 
-@pytest.mark.parametrize("d", [1, 5, 300])
-@pytest.mark.parametrize("kind", ["positive", "negative", "indefinite", "complex"])
-def test_symmetric_inverse(d, kind):
-    rng = np.random.default_rng(0)
-    half = rng.standard_normal((2, d, d))
-    matrix = half + half.transpose(0, 2, 1) + {"positive": 4, "negative": -4}.get(kind, 0) * d**0.5 * np.eye(d)
-    if kind == "complex":
-        matrix = matrix[:1] + 1j * (matrix[1:] + 3 * d**0.5 * np.eye(d))
-    matrix = jnp.asarray(matrix)
-    found, expected = np.asarray(jax.jit(jax.vmap(_linalg.symmetric_inverse))(matrix)), np.linalg.inv(matrix)
-    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
-    change = half[0] + half[1] + (half[0] + half[1]).T
-    _, slope = jax.jvp(_linalg.symmetric_inverse, (matrix[0],), (jnp.asarray(change, matrix.dtype),))
-    np.testing.assert_allclose(slope, -expected[0] @ change @ expected[0], atol=1e-9 * np.abs(slope).max())
-
-
-def test_symmetric_inverse_of_a_singular_matrix_is_not_finite():
-    assert not np.isfinite(_linalg.symmetric_inverse(jnp.ones((4, 4)))).any()
-
-
 @pytest.mark.parametrize("d", [7, 300])
 def test_congruent_eigenvalues(d):
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .._linalg import fourier, solve_small, symmetric_inverse
+from .._linalg import fourier, solve_small
 from .._types import Array, ArrayLike
 
 
@@ -147,7 +147,7 @@ class MatrixResolvent(Resolvent):
     def __init__(self, matrix: Array, c: Array, shift: Array) -> None:
         self._matrix, self._c, shift = promoted(matrix, c, shift)
         self._shift = jnp.broadcast_to(shift, matrix.shape[:1])
-        self._inverse = symmetric_inverse(self._c * self._matrix + jnp.diag(self._shift))
+        self._inverse = jnp.linalg.inv(self._c * self._matrix + jnp.diag(self._shift))
         self.diagonal = jnp.diagonal(self._inverse)
 
     def trace(self) -> Array:
@@ -194,7 +194,7 @@ def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tupl
         dot = dot - p * higher * c_dot
     if not isinstance(matrix_dot, SymbolicZero):
         d = matrix.shape[0]
-        inverse = symmetric_inverse(c * matrix.astype(c.dtype) + shift * jnp.eye(d, dtype=c.dtype))
+        inverse = jnp.linalg.inv(c * matrix.astype(c.dtype) + shift * jnp.eye(d, dtype=c.dtype))
         # d diag(R^q) = -c Σ_j diag(R^j dΣ R^(q+1-j)), its terms equal in pairs, and ΣR^p = (R^(p-1) - shift R^p)/c.
         powers = [inverse]
         for _ in range(p - 1):
