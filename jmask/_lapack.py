@@ -90,7 +90,7 @@ def _mirrored(a: np.ndarray) -> np.ndarray:
 def _invert(a: np.ndarray) -> None:
     """Overwrite a symmetric matrix, given by its lower triangle, by its inverse; NaN where it has none.
 
-    In column order, so that LAPACK works in place: what a copy costs is a quarter of the time.
+    In column order, so that LAPACK works in place: SciPy copies what is not.
     """
     floor = len(a) * np.finfo(a.dtype).eps * np.diagonal(a)
     factor, info = _routine("potrf", a.dtype)(a, lower=1, clean=0, overwrite_a=1)

@@ -1,5 +1,6 @@
 """Errors along a path of ridges, from one decomposition of the samples."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -96,7 +97,8 @@ def _at_zero(x: Array, errors: Array, i: int, centred: bool) -> Array:
     return errors.at[:, i].set(jnp.stack([train, left_out, gcv]))
 
 
-def _path_impl(x: Array, ridges: Array, centred: bool) -> Array:
+@partial(jax.jit, static_argnames=("centred",))
+def _path(x: Array, ridges: Array, centred: bool) -> Array:
     """(3, m) train, leave-one-out, GCV for positive ridges."""
     axes = path_axes(x, centred)
     return jax.lax.map(lambda ridge: errors_on_axes(axes, ridge), ridges).T
@@ -157,6 +159,3 @@ def _principal_axes(x: Array, centred: bool) -> tuple[Array, Array, Array, Array
     vectors = jnp.where(kept[None, :], (x.T @ left) / root[None, :], 0)
     values = jnp.where(kept, values, 0)
     return values, vectors, left * jnp.where(kept, root, 0)[None, :], left
-
-
-_path = jax.jit(_path_impl, static_argnames=("centred",))

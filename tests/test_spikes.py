@@ -201,6 +201,21 @@ def test_second_derivative():
     np.testing.assert_allclose(jax.grad(slope)(0.3), (slope(0.30001) - slope(0.29999)) / 2e-5, rtol=1e-6)
 
 
+def test_full_optimisation_changes_nothing():
+    """The other tests compile roughly. XLA on CPU (jaxlib 0.10) has compiled a derivative in this one wrongly."""
+    spiked = C.Spiked(CORRELATED, [14.0, 22.0]).realise(jax.random.key(0))
+    found, rough = [], jax.config.read("jax_disable_most_optimizations")
+    try:
+        for setting in (True, False):
+            jax.config.update("jax_disable_most_optimizations", setting)
+            jax.clear_caches()
+            found.append(T.outliers(spiked, 25.0, 0.2, "pca"))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", rough)
+    np.testing.assert_allclose(found[1].eigenvalue, found[0].eigenvalue, rtol=1e-9)
+    np.testing.assert_allclose(found[1].overlap, found[0].overlap, rtol=1e-9)
+
+
 def test_below_the_threshold_overlap_and_gradient_are_zero():
     found = T.outliers(C.Spiked(GRADED, [0.1, 8.0]), 15.0, 0.3)
     assert found.detectable.tolist() == [False, True]

@@ -242,6 +242,7 @@ class Dense(Covariance):
         return SpectralResolvent(self.values, jnp.linalg.eigh(jax.lax.stop_gradient(self.values)), c, shift)
 
     def for_traces(self, shift: Array) -> tuple[Covariance, Array]:
+        # Not eigvalsh, which is no cheaper here: XLA makes one call of this and of the one in ``resolvent``.
         return (self, shift) if shift.ndim else (unchecked_diagonal(jnp.linalg.eigh(self.values)[0]), shift)
 
     def _gaussian(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
