@@ -13,9 +13,9 @@ import jmask as jm
 RIDGE = 0.1
 
 
-def by_loop(d, n, seeds, root, sigma):
+def by_loop(d, n, seeds, sigma):
     """The same draws in distribution, one at a time: fit, training error and exact test error."""
-    rng, found = np.random.default_rng(0), []
+    rng, root, found = np.random.default_rng(0), np.linalg.cholesky(sigma).T, []
     for _ in range(seeds):
         x = rng.standard_normal((n, d)) @ root
         q = np.linalg.inv(x.T @ x / n + RIDGE * np.eye(d))
@@ -24,18 +24,16 @@ def by_loop(d, n, seeds, root, sigma):
     return found
 
 
-def main(dimensions=(32, 128, 512), seeds=64, count=9, growth=(256, 512, 1024, 2048)):
+def main(seeds=((32, 2048), (128, 512), (512, 128)), count=9, growth=(256, 512, 1024, 2048)):
     rows = []
-    for d in dimensions:
-        draws = max(2, min(seeds, seeds * 128 // d))
+    for d, draws in seeds:
         sigma = np.asarray(jm.covariance.ar1(d, 0.9).matrix())
-        root = np.linalg.cholesky(sigma).T
         study = jm.Study(
             population="ar1:0.9", dimensions=d, ratios=2, ridges=RIDGE, seeds=draws, measure=["train", "test"]
         )
         calls = {
             "sweep": lambda s=study: jm.sweep(s),
-            "loop": lambda d=d, k=draws, r=root, m=sigma: by_loop(d, 2 * d, k, r, m),
+            "loop": lambda d=d, k=draws, m=sigma: by_loop(d, 2 * d, k, m),
         }
         times = rounds(calls, count)
         label = f"d = {d}, n = {2 * d}, {draws} seeds"

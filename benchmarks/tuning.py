@@ -27,7 +27,7 @@ SPREAD = 1.0  # of random search, in nats
 def population(d):
     """A factor of strength one in each coordinate, noise variances over two decades, in no order."""
     variances = np.random.default_rng(d).permutation(np.geomspace(0.1, 10, d))
-    return jm.covariance.Dense(np.diag(variances) + 1)
+    return jm.covariance.Spiked(jm.covariance.Diagonal(variances), float(d), np.full(d, d**-0.5))
 
 
 @jax.jit
