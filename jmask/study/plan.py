@@ -5,6 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -35,9 +36,9 @@ class Point:
     scales: str
     precision: str
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """A digest of the content."""
+        """A digest of the content; asked for once a row."""
         content = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 
