@@ -5,7 +5,7 @@ python benchmarks/sweeps.py
 
 import jax
 import numpy as np
-from _common import in_process, ratio, rounds, value, write
+from _common import in_process, ratio, rounds, timed, value, write
 from closed_form import MEMORY
 
 import jmask as jm
@@ -39,9 +39,11 @@ def main(seeds=((32, 2048), (128, 512), (512, 128)), count=9, growth=(256, 512, 
         label = f"d = {d}, n = {2 * d}, {draws} seeds"
         rows.append(value(f"{label}: fits a second", draws / np.median(times["sweep"])))
         rows.append(ratio(f"{label}: NumPy loop over sweep", times["loop"], times["sweep"]))
-    data = {d: jax.device_put(np.random.default_rng(0).standard_normal((2 * d, d))) for d in growth}
-    times = rounds({str(d): lambda x=x: jm.fit(x, RIDGE).weights for d, x in data.items()}, count)
-    slope = np.polyfit(np.log(growth), np.log([np.median(times[str(d)]) for d in growth]), 1)[0]
+    seconds = []
+    for d in growth:  # each by itself: small fits are slower in turn with large ones
+        x = jax.device_put(np.random.default_rng(0).standard_normal((2 * d, d)))
+        seconds.append(timed(lambda x=x: jm.fit(x, RIDGE).weights, count)["median"])
+    slope = np.polyfit(np.log(growth), np.log(seconds), 1)[0]
     rows.append(value(f"fit, n = 2d, d = {growth[0]} to {growth[-1]}: exponent of time in d", slope))
     arrays = [max(float(in_process(MEMORY, d)), 1e-3) * d**2 for d in growth[-2:]]
     exponent = np.log(arrays[1] / arrays[0]) / np.log(growth[-1] / growth[-2])

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -59,39 +59,53 @@ def phase_diagram(
     'PCA'
     """
     x, y = np.asarray(axis, float), np.asarray(strengths, float)
-    maps, lines = np.asarray(overlap, float), np.asarray(threshold, float)
+    lines, best = np.asarray(threshold, float), None if limit is None else np.asarray(limit, float)
     q = len(labels)
     across = 2 if q == 4 else q
-    width, height = (15.5, 8.6) if q == 4 else (4.1 * (q + 1) + 1.0, 4.9)
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(15.5, 8.6) if q == 4 else (4.1 * (q + 1) + 1.0, 4.9))
     figure.set_layout_engine("constrained", wspace=0.06)
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(across, 0.95)))
-    panels = np.atleast_1d(left.subplots(-(-q // across), across, sharex=True, sharey=True)).ravel()
-    best = None if limit is None else np.asarray(limit, float)
-    image = None
-    for i, axes in enumerate(panels):
-        image = _draw_map(axes, x, y, maps[i])
-        axes.plot(x, lines[i], color="white", lw=2.6, label="critical strength")
-        if best is not None:
-            axes.plot(x, best, "--", color="#ff9f80", lw=2.0, label="no method finds anything below")
-        if points is not None:
-            _draw_points(axes, *(np.asarray(part, float) for part in (points[0], points[1], np.asarray(points[2])[i])))
+    panels = left.subplots(-(-q // across), across, sharex=True, sharey=True, squeeze=False)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("strength θ of the direction", fontsize=_SIZE)
+    for axes in panels[-1]:
+        axes.set_xlabel(axis_label, fontsize=_SIZE)
+    for i, axes in enumerate(panels.flat):
+        image = _draw_map(axes, x, y, np.asarray(overlap, float)[i], lines[i], best)
         axes.set_title(labels[i], fontsize=_SIZE + 1)
-        if i % across == 0:
-            axes.set_ylabel("strength θ of the direction", fontsize=_SIZE)
-        if i >= q - across:
-            axes.set_xlabel(axis_label, fontsize=_SIZE)
-    if image is not None:
-        bar = left.colorbar(image, ax=list(panels), aspect=32, pad=0.015)
-        bar.set_label("squared overlap with the direction", fontsize=_SIZE)
+        if points is not None:
+            _draw_points(axes, np.asarray(points[0]), np.asarray(points[1]), np.asarray(points[2])[i])
+    _explain(left, panels, image)
     together = right.subplots()
     _draw_lines(together, x, lines, labels, best)
     together.set_xlabel(axis_label, fontsize=_SIZE)
     together.set_ylabel("strength θ", fontsize=_SIZE)
     _frame(together, x, y)
-    handles, names = panels[0].get_legend_handles_labels()
-    left.legend(
-        *(handles, names),
+    if title:
+        figure.suptitle(title, fontsize=_SIZE + 3)
+    return figure
+
+
+def _draw_map(
+    axes: Axes, x: np.ndarray, y: np.ndarray, overlap: np.ndarray, line: np.ndarray, limit: np.ndarray | None
+) -> AxesImage:
+    """The overlaps of one method and its critical line; columns without a solution are left grey."""
+    axes.set_facecolor("#bdbdbd")
+    shading: Literal["gouraud", "nearest"] = "gouraud" if np.isfinite(overlap).all() else "nearest"
+    image = axes.pcolormesh(x, y, overlap.T, cmap=_MAP, vmin=0, vmax=1, shading=shading, rasterized=True)
+    axes.plot(x, line, color="white", lw=2.6, label="critical strength")
+    if limit is not None:
+        axes.plot(x, limit, "--", color="#ff9f80", lw=2.0, label="no method finds anything below")
+    _frame(axes, x, y)
+    return image  # type: ignore[return-value]
+
+
+def _explain(figure: SubFigure, panels: np.ndarray, image: AxesImage) -> None:
+    """One bar of colours and one legend for all maps."""
+    bar = figure.colorbar(image, ax=list(panels.flat), aspect=32, pad=0.015)
+    bar.set_label("squared overlap with the direction", fontsize=_SIZE)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
         ncols=3,
         fontsize=_SIZE - 1,
@@ -99,18 +113,6 @@ def phase_diagram(
         labelcolor="white",
         framealpha=1,
     )
-    if title:
-        figure.suptitle(title, fontsize=_SIZE + 3)
-    return figure
-
-
-def _draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, overlap: np.ndarray) -> AxesImage:
-    """Columns without a solution are left grey."""
-    axes.set_facecolor("#bdbdbd")
-    shading: Literal["gouraud", "nearest"] = "gouraud" if np.isfinite(overlap).all() else "nearest"
-    image = axes.pcolormesh(x, y, overlap.T, cmap=_MAP, vmin=0, vmax=1, shading=shading, rasterized=True)
-    _frame(axes, x, y)
-    return image  # type: ignore[return-value]
 
 
 def _draw_points(axes: Axes, x: np.ndarray, y: np.ndarray, overlap: np.ndarray) -> None:

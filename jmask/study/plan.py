@@ -38,7 +38,7 @@ class Point:
 
     @cached_property
     def key(self) -> str:
-        """A digest of the content; asked for once a row."""
+        """A digest of the content."""
         content = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 

@@ -117,7 +117,7 @@ def ridge_per_coordinate(
 
     Notes
     -----
-    A gradient costs a few factorisations whatever d; a path takes about 30 of them, and there are ``folds + 1`` paths.
+    A gradient costs a few factorisations whatever d; a path takes 100 to 150 of them; there are ``folds + 1`` paths.
     With no gain to be had the scalar choice comes back (``chosen`` 0). Works under jit and vmap; not differentiable: a
     path that is stopped early solves no equation.
 
