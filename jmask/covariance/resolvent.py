@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from .._implicit import in_lanes
 from .._linalg import fourier, solve_small
 from .._types import Array, ArrayLike
 
@@ -24,16 +25,37 @@ def promoted(values: Array, c: ArrayLike, shift: ArrayLike) -> tuple[Array, Arra
     return values.astype(dtype), jnp.asarray(c, dtype), jnp.asarray(shift, dtype)
 
 
-@jax.custom_jvp
-def _reciprocal(x: Array) -> Array:
-    """1/x, whose derivative -1/x² costs no second division: Newton's step asks for both in the same sweep."""
-    return 1 / x
+_CACHED = 2**14  # numbers that the lanes summed at once may take on CPU
 
 
-@_reciprocal.defjvp
-def _reciprocal_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    inverse = _reciprocal(primals[0])
-    return inverse, -(inverse**2) * tangents[0]
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _spectral_sum(a: int, p: int, eigenvalues: Array, c: Array, shift: Array) -> Array:
+    """Σ_i s_i^a/(c s_i + shift)^p for a scalar c and shift, whose derivatives in them are sums of the same kind.
+
+    On CPU ``vmap`` sums in chunks of lanes that stay in cache, derivatives too: nothing of lanes × d is kept.
+    """
+
+    def summed(eigenvalues: Array, c: Array, shift: Array) -> Array:
+        # As a product: XLA on CPU does not vectorise the sum.
+        return eigenvalues**a @ (1 / (c * eigenvalues + shift)) ** p
+
+    return in_lanes(summed, max(1, _CACHED // eigenvalues.shape[0]))(eigenvalues, c, shift)
+
+
+@partial(_spectral_sum.defjvp, symbolic_zeros=True)
+def _spectral_sum_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (eigenvalues, c, shift), (eigenvalues_dot, c_dot, shift_dot) = primals, tangents
+    value = _spectral_sum(a, p, *primals)
+    dot = jnp.zeros_like(value)
+    if not isinstance(shift_dot, SymbolicZero):
+        dot = dot - p * _spectral_sum(a, p + 1, *primals) * shift_dot
+    if not isinstance(c_dot, SymbolicZero):
+        dot = dot - p * _spectral_sum(a + 1, p + 1, *primals) * c_dot
+    if not isinstance(eigenvalues_dot, SymbolicZero):
+        r = 1 / (c * eigenvalues + shift)
+        slopes = -p * c * eigenvalues**a * r ** (p + 1)
+        dot = dot + ((slopes + a * eigenvalues ** (a - 1) * r**p) if a else slopes) @ eigenvalues_dot
+    return value, dot
 
 
 class Resolvent(ABC):
@@ -50,6 +72,10 @@ class Resolvent(ABC):
     def covariance_square(self) -> Array:
         """(d,) diag(RΣR)."""
 
+    def bias(self) -> Array:
+        """(d,) diag(RΣR)/R_kk²: the risk of predicting x_k by -Σ_j R_kj x_j/R_kk."""
+        return self.covariance_square() / self.diagonal**2
+
     @abstractmethod
     def square(self, vector: ArrayLike) -> Array:
         """(d,) diag(R diag(vector) R) for a vector (d,), or a scalar that stands for a constant one."""
@@ -63,14 +89,19 @@ class DiagonalResolvent(Resolvent):
     """Σ diagonal: every quantity in O(d)."""
 
     def __init__(self, variances: Array, c: Array, shift: Array) -> None:
-        self._variances, c, shift = promoted(variances, c, shift)
-        self.diagonal = _reciprocal(c * self._variances + shift)
+        self._variances, self._c, self._shift = promoted(variances, c, shift)
+        self.diagonal = 1 / (self._c * self._variances + self._shift)
 
     def trace(self) -> Array:
-        return self._variances @ self.diagonal  # as a product: XLA on CPU does not vectorise the sum
+        if self._shift.ndim:
+            return self._variances @ self.diagonal
+        return _spectral_sum(1, 1, self._variances, self._c, self._shift)
 
     def covariance_square(self) -> Array:
         return self._variances * self.diagonal**2
+
+    def bias(self) -> Array:
+        return self._variances  # whatever R is: nothing is predicted
 
     def square(self, vector: ArrayLike) -> Array:
         return self.diagonal**2 * jnp.asarray(vector, self.diagonal.dtype)
@@ -88,14 +119,18 @@ class IsotropicResolvent(Resolvent):
     def __init__(self, eigenvalues: Array, vectors: Array | None, c: Array, shift: Array) -> None:
         self._eigenvalues, c, shift = promoted(eigenvalues, c, shift)
         self._vectors = vectors
-        self._r = _reciprocal(c * self._eigenvalues + shift)
-        self.diagonal = jnp.broadcast_to(self._r.mean(), eigenvalues.shape)
+        self._r = 1 / (c * self._eigenvalues + shift)
+        self._sum = partial(_spectral_sum, eigenvalues=self._eigenvalues, c=c, shift=shift)
+        self.diagonal = self._constant(self._sum(0, 1))
 
     def trace(self) -> Array:
-        return self._eigenvalues @ self._r
+        return self._sum(1, 1)
 
     def covariance_square(self) -> Array:
-        return jnp.broadcast_to((self._eigenvalues * self._r**2).mean(), self._r.shape)
+        return self._constant(self._sum(1, 2))
+
+    def _constant(self, trace: Array) -> Array:
+        return jnp.broadcast_to(trace / self._r.shape[0], self._r.shape)
 
     def square(self, vector: ArrayLike) -> Array:
         vector = jnp.broadcast_to(jnp.asarray(vector, self._r.dtype), self._r.shape)
@@ -116,14 +151,18 @@ class CirculantResolvent(Resolvent):
 
     def __init__(self, eigenvalues: Array, c: Array, shift: Array) -> None:
         self._eigenvalues, c, shift = promoted(eigenvalues, c, shift)
-        self._r = _reciprocal(c * self._eigenvalues + shift)
-        self.diagonal = jnp.broadcast_to(self._r.mean(), eigenvalues.shape)
+        self._r = 1 / (c * self._eigenvalues + shift)
+        self._sum = partial(_spectral_sum, eigenvalues=self._eigenvalues, c=c, shift=shift)
+        self.diagonal = self._constant(self._sum(0, 1))
 
     def trace(self) -> Array:
-        return self._eigenvalues @ self._r
+        return self._sum(1, 1)
 
     def covariance_square(self) -> Array:
-        return jnp.broadcast_to((self._eigenvalues * self._r**2).mean(), self._r.shape)
+        return self._constant(self._sum(1, 2))
+
+    def _constant(self, trace: Array) -> Array:
+        return jnp.broadcast_to(trace / self._r.shape[0], self._r.shape)
 
     def square(self, vector: ArrayLike) -> Array:
         vector = jnp.asarray(vector, self._r.dtype)

@@ -194,8 +194,9 @@ def solve(covariance: Covariance, n: Array, ridge: Array, scales: Scales | None,
     delta, steps, found = newton(_residual, jnp.where(ridgeless, jnp.nan, start), params, max_steps=_MAX_STEPS)
     residual = jnp.abs(_residual(delta, lax.stop_gradient(params))) / delta
     if ridge.ndim:
-        root = implicit(_residual, delta, (covariance, n, ridge, law))
-        inverse = 1 / root
+        status = jnp.where(status == CONVERGED, found, status)
+        delta = jnp.where(status == CONVERGED, delta, jnp.nan)
+        inverse = 1 / implicit(_residual, delta, (covariance, n, ridge, law))
         effective = ridge / (inverse * _mean(law, inverse))
     else:
         kappa, inverse = ridge / _c(law, delta), 1 / delta
@@ -205,17 +206,16 @@ def solve(covariance: Covariance, n: Array, ridge: Array, scales: Scales | None,
             steps, found = jnp.where(ridgeless, more, steps), jnp.where(ridgeless, other, found)
             lost = jnp.abs(_ridgeless_residual(limit, lax.stop_gradient((population, n, law)))) / limit
             residual = jnp.where(ridgeless, lost, residual)
-        pair = implicit(_pair_residual, jnp.stack([kappa, inverse]), (covariance, n, ridge, law))
-        effective, inverse = pair[0], pair[1]
-    status = jnp.where(status == CONVERGED, found, status)
+        status = jnp.where(status == CONVERGED, found, status)
+        pair = jnp.where(status == CONVERGED, jnp.stack([kappa, inverse]), jnp.nan)
+        effective, inverse = implicit(_pair_residual, pair, (covariance, n, ridge, law))
     return _packed(law, effective, inverse, residual, steps, status)
 
 
 def _packed(law: tuple, effective: Array, inverse: Array, residual: Array, steps: Array, status: Array) -> FixedPoint:
-    ok = status == CONVERGED
-    delta, mean, share = 1 / inverse, _mean(law, inverse), inverse**2 * _mixed(law, inverse)
-    found = (delta, effective, inverse * mean, _second(law, inverse) / mean**2, share)
-    return FixedPoint(*(jnp.where(ok, value, jnp.nan) for value in found), residual, steps, status)  # type: ignore[call-arg]
+    mean, share = _mean(law, inverse), inverse**2 * _mixed(law, inverse)
+    ratio = _second(law, inverse) / mean**2
+    return FixedPoint(1 / inverse, effective, inverse * mean, ratio, share, residual, steps, status)  # type: ignore[call-arg]
 
 
 def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing: bool) -> tuple[Array, Array, Array]:

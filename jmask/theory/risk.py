@@ -126,17 +126,17 @@ def _errors(
     point = solve(covariance, n, ridge, scales, vanishing)
     resolvent = resolvent_at(covariance, point.effective_ridge)
     df1, df2 = degrees_of_freedom(covariance, point.effective_ridge)
-    bias = resolvent.covariance_square() / resolvent.diagonal**2
-    test = bias / (1 - point.ratio * df2 / n)
+    bias = resolvent.bias()
+    test = 1 / (1 - point.ratio * df2 / n)
     # A training sample of scale τ sees its left-out residual, in mean square τ² test, over (1 + τ²δ)².
-    return _collected(point.train_share * test, test, point, df1, df2)
+    train = point.train_share * test
+    means = (train * bias.mean(), test * bias.mean())  # not of the vectors: under vmap they need not exist
+    return _collected((*means, train * bias, test * bias), point, df1, df2)
 
 
-def _collected(train: Array, test: Array, point: FixedPoint, df1: Array, df2: Array) -> Errors:
-    known = jnp.all(point.status == CONVERGED)
-    solution = (point.delta, point.effective_ridge, df1, df2, point.residual, point.status)
-    train, test = jnp.where(known, train, jnp.nan), jnp.where(known, test, jnp.nan)
-    return Errors(train.mean(), test.mean(), train, test, *solution)
+def _collected(errors: tuple[Array, Array, Array, Array], point: FixedPoint, df1: Array, df2: Array) -> Errors:
+    """Errors in the order of the attributes, beside the solution they come from."""
+    return Errors(*errors, point.delta, point.effective_ridge, df1, df2, point.residual, point.status)  # type: ignore[call-arg]
 
 
 def _bernoulli_errors(
@@ -155,7 +155,8 @@ def _bernoulli_errors(
     diagonal, spread, added = resolvent.diagonal, resolvent.square(noise), p / q * variances
     risk = square * (1 + gain * (df2 + (added * square).sum())) + spread
     fitted = square * (point.shrinkage - gain * (ridge / q**2 * square).sum()) + spread
-    return _collected(fitted / diagonal**2 - added, risk / diagonal**2 - added, point, df1, df2)
+    train, test = fitted / diagonal**2 - added, risk / diagonal**2 - added
+    return _collected((train.mean(), test.mean(), train, test), point, df1, df2)
 
 
 def _partition_errors(
@@ -188,7 +189,7 @@ def _partition_errors(
     solved = [group[0] for groups in scheme.members_by_size() for group in groups]
     order = np.array([solved.index(group[0]) for group in scheme.members()])
     point, df1, df2 = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
-    return _collected(train, test, point, df1, df2)
+    return _collected((train.mean(), test.mean(), train, test), point, df1, df2)
 
 
 def _batches(groups: list[np.ndarray], size: int) -> list[np.ndarray]:
