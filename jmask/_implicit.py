@@ -20,7 +20,8 @@ from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
 
 Residual = Callable[[Array, Any], Array]
 
-_CACHED = 2**14  # numbers that a chunk of lanes may take on CPU: with what is made of them they stay in cache
+CACHED = 2**18  # numbers that a chunk of lanes may take on CPU: with what is made of them they stay in cache
+_CACHED_MATRICES = 2**14  # the same where there are matrices, of which more is made
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -115,7 +116,8 @@ def newton(
         status = jnp.where(jnp.isfinite(root), jnp.where(done, CONVERGED, MAX_STEPS), NON_FINITE)
         return jnp.where(status == CONVERGED, root, jnp.nan), steps, status
 
-    lanes = max(1, _CACHED // max(1, sum(jnp.size(leaf) for leaf in leaves)))
+    room = CACHED if all(jnp.ndim(leaf) < 2 for leaf in leaves) else _CACHED_MATRICES
+    lanes = max(1, room // max(1, sum(jnp.size(leaf) for leaf in leaves)))
     return in_lanes(iterate, lanes)(start, *leaves)
 
 

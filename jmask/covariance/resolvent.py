@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .._implicit import in_lanes
+from .._implicit import CACHED, in_lanes
 from .._linalg import fourier, solve_small
 from .._types import Array, ArrayLike
 
@@ -25,9 +25,6 @@ def promoted(values: Array, c: ArrayLike, shift: ArrayLike) -> tuple[Array, Arra
     return values.astype(dtype), jnp.asarray(c, dtype), jnp.asarray(shift, dtype)
 
 
-_CACHED = 2**14  # numbers that the lanes summed at once may take on CPU
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _spectral_sum(a: int, p: int, eigenvalues: Array, c: Array, shift: Array) -> Array:
     """Σ_i s_i^a/(c s_i + shift)^p for a scalar c and shift, whose derivatives in them are sums of the same kind.
@@ -36,10 +33,13 @@ def _spectral_sum(a: int, p: int, eigenvalues: Array, c: Array, shift: Array) ->
     """
 
     def summed(eigenvalues: Array, c: Array, shift: Array) -> Array:
-        # As a product: XLA on CPU does not vectorise the sum.
-        return eigenvalues**a @ (1 / (c * eigenvalues + shift)) ** p
+        r = 1 / (c * eigenvalues + shift)
+        m = min(
+            a, p
+        )  # the terms s r are shared with the sum of lower order that Newton's step asks for in the same sweep
+        return ((eigenvalues * r) ** m * eigenvalues ** (a - m) * r ** (p - m)).sum()
 
-    return in_lanes(summed, max(1, _CACHED // eigenvalues.shape[0]))(eigenvalues, c, shift)
+    return in_lanes(summed, max(1, CACHED // eigenvalues.shape[0]))(eigenvalues, c, shift)
 
 
 @partial(_spectral_sum.defjvp, symbolic_zeros=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import is_concrete
-from .._types import CONVERGED, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, pytree
 from ..covariance import Covariance
 from ..covariance.base import unchecked_dense
 from ..masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
@@ -92,8 +92,6 @@ def errors(
     any argument; differentiable to any order in the ridge, hiding rate, n, population and scales. Cost: O(d) for
     ``Diagonal`` and ``Isotropic``, O(d log d) for ``Circulant``, one eigendecomposition for ``Dense`` (a ridge per
     coordinate: one inverse a Newton step), the same for each group of a ``Partition``.
-    Derivatives of thousands of lanes are several times faster by ``jax.lax.map(..., batch_size=8)``, which stays in
-    cache, than by ``vmap``.
 
     References
     ----------
