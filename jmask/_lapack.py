@@ -7,6 +7,7 @@ and wait for nothing, so that they may run in any thread, in batches, and from t
 
 import ctypes
 import functools
+import mmap
 import re
 import sys
 from collections.abc import Callable
@@ -58,6 +59,14 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
     half = _routine("trsm", x.dtype)(1.0, factor, scaled.T, side=1, lower=1, trans_a=1, overwrite_b=1)
     q = _routine("syrk", x.dtype)(-1 / n, half, 0.0, result.T, lower=1, overwrite_c=1)
     np.einsum("ii->i", _mirrored(q))[:] += 1 / ridge
+
+
+def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) -> None:
+    with np.errstate(all="ignore"):
+        scale = -1 / (kept * np.diagonal(precision))
+    known = np.isfinite(scale).all()
+    np.multiply(precision, scale[:, None] if known else np.nan, out=result)
+    np.fill_diagonal(result, 0 if known else np.nan)
 
 
 def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
@@ -181,6 +190,15 @@ def _views(buffers: _List) -> list[np.ndarray]:
     return arrays
 
 
+def _in_large_pages(array: np.ndarray) -> None:
+    """Ask Linux for large pages under a large result, as NumPy does for its own: it is new, and so are its pages."""
+    if array.nbytes < 2**22 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return
+    start = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (array.ctypes.data + array.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)  # advice: may fail
+
+
 def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
     """The kernel over every leading axis of its arguments, which broadcast.
 
@@ -195,6 +213,7 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
             return
         (result,) = _views(frame.contents.results)
         try:
+            _in_large_pages(result)
             arguments = _views(frame.contents.arguments)
             *ranks_in, rank_out = ranks
             batch = result.shape[: result.ndim - rank_out]
@@ -216,6 +235,7 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
     "inverse": (_inverse, (2, 2)),
     "primal_inverse": (_primal_inverse, (2, 1, 2)),
     "dual_inverse": (_dual_inverse, (2, 1, 2)),
+    "joint_weights": (_joint_weights, (2, 0, 2)),
     "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1, 1)),
 }
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them

@@ -85,6 +85,22 @@ def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return q, -(q @ tangents[0] @ q)
 
 
+@jax.custom_jvp
+def joint_weights(precision: Array, kept: Array) -> Array:
+    """A = -diag(qQ)⁻¹Q off the diagonal, q the share kept, and 0 on it; NaN throughout where a 1/Q_kk is not finite."""
+    return _by_platform("joint_weights", _device_weights, precision.shape[0], precision, kept)
+
+
+def _device_weights(precision: Array, kept: Array) -> Array:
+    scale = -1 / (kept * jnp.diagonal(precision))
+    return jnp.where(jnp.isfinite(scale).all(), zero_diagonal(scale[:, None] * precision), jnp.nan)
+
+
+@joint_weights.defjvp
+def _joint_weights_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return joint_weights(*primals), jax.jvp(_device_weights, primals, tangents)[1]
+
+
 def congruent_eigenvalues(lower: Array, values: Array) -> Array:
     """Ascending eigenvalues (d,) of L diag(values) Lᵀ, L lower triangular; not differentiated.
 

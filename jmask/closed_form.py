@@ -234,13 +234,14 @@ def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     elif isinstance(scheme, Partition):
         weights = _partition_weights(precision, scheme)
     else:
-        weights = _linalg.zero_diagonal(-precision / jnp.diagonal(precision)[:, None]) / q
+        weights = _linalg.joint_weights(precision, q)
     finite = jnp.isfinite(1 / jnp.diagonal(precision)).all()  # a failed inverse is NaN throughout
     if isinstance(scheme, Patterns | Partition):
         finite = finite & jnp.isfinite(weights).all()
+        weights = jnp.where(finite, weights, jnp.nan)
     status = jnp.where(finite, CONVERGED, jnp.where((ridge == 0).any(), SINGULAR, NON_FINITE))
     count = data.count if isinstance(data, Gram) else jnp.asarray(data.shape[0], ridge.dtype)
-    return Fit(jnp.where(finite, weights, jnp.nan), precision, ridge, count, None, status, scheme)
+    return Fit(weights, precision, ridge, count, None, status, scheme)
 
 
 def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
@@ -268,7 +269,8 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     elif isinstance(scheme, Partition):
         weights = _partition_limit(covariance, scheme)
     else:
-        weights = _limit_rows(null) / q
+        # Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not.
+        weights = _linalg.joint_weights(jnp.where(null.free[:, None], null.projector, null.inverse), q)
     status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
     return Fit(
         weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, covariance, status, scheme
@@ -316,12 +318,6 @@ def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
     exact = jnp.where(empty[:, None] | empty[None, :], eye, exact)
     projector = exact + (smooth - lax.stop_gradient(smooth))
     return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps, values, vectors)
-
-
-def _limit_rows(null: NullSpace) -> Array:
-    """Weights at λ → 0⁺: Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not."""
-    chosen = jnp.where(null.free[:, None], null.projector, null.inverse)
-    return _linalg.zero_diagonal(-chosen / jnp.diagonal(chosen)[:, None])
 
 
 def _partition_weights(precision: Array, scheme: Partition) -> Array:
