@@ -17,29 +17,54 @@ from typing import Any
 import jax
 import numpy as np
 
-_TILE = 64
+_PANEL = 256
+_TILE = 32
 
 
-def _routine(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    from scipy.linalg import blas, lapack
+@functools.cache
+def _routine(name: str) -> Callable[..., None]:
+    """A routine of SciPy's BLAS or LAPACK as C sees it. Called through ctypes it does not hold Python's lock."""
+    from scipy.linalg import cython_blas, cython_lapack
 
-    name = {"f": "s", "d": "d"}[dtype.char] + name
-    return getattr(lapack, name, None) or getattr(blas, name)
+    capsule = (cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__)[name]
+    title, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    title.restype, title.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None)(pointer(capsule, title(capsule)))
+
+
+def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
+    """A routine, s or d by the arrays, on arguments as Fortran passes them: each by its address."""
+    dtype = next(argument.dtype for argument in arguments if isinstance(argument, np.ndarray))
+    scalar = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+
+    def address(argument: str | int | float | np.ndarray) -> Any:
+        if isinstance(argument, np.ndarray):
+            return ctypes.c_void_p(argument.ctypes.data)
+        if isinstance(argument, str):
+            return ctypes.byref(ctypes.c_char(argument.encode()))
+        return ctypes.byref(ctypes.c_int(argument) if isinstance(argument, int) else scalar(argument))
+
+    _routine({"f": "s", "d": "d"}[dtype.char] + name)(*map(address, arguments))
+
+
+# A matrix by rows is its transpose to LAPACK, which counts by columns: x (n, d) is passed as d × n.
 
 
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
-    _mirrored(_product(x, 1.0, result.T))
+    _symmetric_product(x, 1.0, result)
 
 
 def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
     result[:] = matrix
-    _invert(result.T)
+    _invert(result)
 
 
 def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
-    moment = _product(x, 1 / len(x), result.T)
-    np.einsum("ii->i", moment)[:] += ridge
-    _invert(moment)
+    n, d = x.shape
+    _call("syrk", "L", "N", d, n, 1 / n, x, d, 0.0, result, d)
+    _diagonal(result)[:] += ridge
+    _invert(result)
 
 
 def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
@@ -47,18 +72,17 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
     if not (ridge > 0).all():
         result[:] = np.nan
         return
-    n = len(x)
-    scaled = x / np.sqrt(ridge)
-    small = _routine("syrk", x.dtype)(1 / n, scaled.T, trans=1, lower=1)
-    np.einsum("ii->i", small)[:] += 1
-    factor, info = _routine("potrf", x.dtype)(small, lower=1, overwrite_a=1)
-    if info:
+    n, d = x.shape
+    half, small = x / np.sqrt(ridge), np.empty((n, n), x.dtype)
+    _call("syrk", "L", "T", n, d, 1 / n, half, d, 0.0, small, n)
+    _diagonal(small)[:] += 1
+    if not _factored(small):
         result[:] = np.nan
         return
-    scaled /= np.sqrt(ridge)
-    half = _routine("trsm", x.dtype)(1.0, factor, scaled.T, side=1, lower=1, trans_a=1, overwrite_b=1)
-    q = _routine("syrk", x.dtype)(-1 / n, half, 0.0, result.T, lower=1, overwrite_c=1)
-    np.einsum("ii->i", _mirrored(q))[:] += 1 / ridge
+    half /= np.sqrt(ridge)
+    _call("trsm", "R", "L", "T", "N", d, n, 1.0, small, n, half, d)
+    _symmetric_product(half, -1 / n, result)
+    _diagonal(result)[:] += 1 / ridge
 
 
 def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) -> None:
@@ -70,44 +94,54 @@ def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) 
 
 
 def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
-    matrix = _routine("trmm", lower.dtype)(1.0, lower.T, (lower * values).T, trans_a=1)
-    found, *_, info = _routine("syevr", lower.dtype)(matrix, compute_v=0, lower=1, overwrite_a=1)
-    result[:] = np.nan if info else found
+    d, info = len(values), np.zeros(1, np.int32)
+    matrix, work, ints = lower * values, np.empty(2 * d + 64 * d, lower.dtype), np.empty(1, np.int32)
+    _call("trmm", "L", "U", "T", "N", d, d, 1.0, lower, d, matrix, d)
+    _call("syevd", "N", "L", d, matrix, d, result, work, len(work), ints, 1, info)
+    if info[0]:
+        result[:] = np.nan
 
 
-def _product(x: np.ndarray, scale: float, into: np.ndarray) -> np.ndarray:
-    """Lower triangle of scale xᵀx, in column order."""
-    return _routine("syrk", x.dtype)(scale, x.T, 0.0, into, lower=1, overwrite_c=1)
+def _symmetric_product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
+    """scale xᵀx by panels of rows, from the diagonal on, each mirrored as soon as it is there."""
+    n, d = x.shape
+    for start in range(0, d, _PANEL):
+        rows = min(_PANEL, d - start)
+        right, corner = x[:, start:], result[start:, start:]
+        _call("gemm", "N", "T", d - start, rows, n, scale, right, d, right, d, 0.0, corner, d)
+        _mirror(result, start, start + rows)
 
 
-def _mirrored(a: np.ndarray) -> np.ndarray:
-    """The lower triangle copied onto the upper one, in place, by tiles that stay in cache."""
-    d = len(a)
-    buffer = np.empty((_TILE, _TILE + 8), a.dtype)  # rows apart by no power of two, which would share cache lines
-    for start in range(0, d, _TILE):
-        stop = min(start + _TILE, d)
-        tile = a[start:stop, start:stop]
-        tile[:] = np.tril(tile) + np.tril(tile, -1).T
-        for other in range(stop, d, _TILE):
-            below = a[other : other + _TILE, start:stop].T
-            held = buffer[: below.shape[0], : below.shape[1]]
-            held[:] = below
-            a[start:stop, other : other + _TILE].T[:] = held.T
-    return a
+def _factored(matrix: np.ndarray) -> bool:
+    """Overwrite a triangle by its Cholesky factor; whether there is one."""
+    info = np.zeros(1, np.int32)
+    _call("potrf", "L", len(matrix), matrix, len(matrix), info)
+    return not info[0]
 
 
-def _invert(a: np.ndarray) -> None:
-    """Overwrite a symmetric matrix, given by its lower triangle, by its inverse; NaN where it has none.
+def _diagonal(matrix: np.ndarray) -> np.ndarray:
+    """Writable."""
+    return np.einsum("ii->i", matrix)
 
-    In column order, so that LAPACK works in place: SciPy copies what is not.
-    """
-    floor = len(a) * np.finfo(a.dtype).eps * np.diagonal(a)
-    factor, info = _routine("potrf", a.dtype)(a, lower=1, clean=0, overwrite_a=1)
-    if info or not (np.diagonal(factor) ** 2 > floor).all():
-        a[:] = np.nan
+
+def _mirror(matrix: np.ndarray, begin: int, end: int) -> None:
+    """Copy these rows, right of the diagonal, onto the columns below it, a few at a time that stay in cache."""
+    for start in range(begin, end, _TILE):
+        stop = min(start + _TILE, end)
+        tile = matrix[start:stop, start:stop]
+        tile[:] = np.triu(tile) + np.triu(tile, 1).T
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+
+
+def _invert(matrix: np.ndarray) -> None:
+    """Overwrite a symmetric matrix, given by one triangle, by its inverse; NaN where it has none."""
+    d = len(matrix)
+    floor = d * np.finfo(matrix.dtype).eps * np.diagonal(matrix)
+    if not (_factored(matrix) and (np.diagonal(matrix) ** 2 > floor).all()):
+        matrix[:] = np.nan
         return
-    _routine("potri", a.dtype)(factor, lower=1, overwrite_c=1)
-    _mirrored(a)
+    _call("potri", "L", d, matrix, d, np.zeros(1, np.int32))
+    _mirror(matrix, 0, d)
 
 
 _VERSIONS = {("0", str(minor)) for minor in range(1, 6)}  # jaxlib 0.6 to 0.12: what is read here is the same in all
