@@ -27,14 +27,17 @@ def _routine(name: str) -> Callable[..., None]:
     from scipy.linalg import cython_blas, cython_lapack
 
     capsule = (cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__)[name]
-    title, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    title.restype, title.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None)(pointer(capsule, title(capsule)))
+    title = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    address = pointer(("PyCapsule_GetPointer", ctypes.pythonapi))(capsule, title(capsule))
+    return ctypes.CFUNCTYPE(None)(address)
 
 
 def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
-    """A routine, s or d by the arrays, on arguments as Fortran passes them: each by its address."""
+    """A routine, s or d by the arrays, on arguments as Fortran passes them: each by its address.
+
+    Integers are 64 bits wide and so right for a library of either width.
+    """
     dtype = next(argument.dtype for argument in arguments if isinstance(argument, np.ndarray))
     scalar = ctypes.c_float if dtype == np.float32 else ctypes.c_double
 
@@ -43,7 +46,7 @@ def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
             return ctypes.c_void_p(argument.ctypes.data)
         if isinstance(argument, str):
             return ctypes.byref(ctypes.c_char(argument.encode()))
-        return ctypes.byref(ctypes.c_int(argument) if isinstance(argument, int) else scalar(argument))
+        return ctypes.byref(ctypes.c_int64(argument) if isinstance(argument, int) else scalar(argument))
 
     _routine({"f": "s", "d": "d"}[dtype.char] + name)(*map(address, arguments))
 
@@ -94,8 +97,8 @@ def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) 
 
 
 def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
-    d, info = len(values), np.zeros(1, np.int32)
-    matrix, work, ints = lower * values, np.empty(2 * d + 64 * d, lower.dtype), np.empty(1, np.int32)
+    d, info = len(values), np.zeros(1, np.int64)
+    matrix, work, ints = lower * values, np.empty(2 * d + 64 * d, lower.dtype), np.empty(1, np.int64)
     _call("trmm", "L", "U", "T", "N", d, d, 1.0, lower, d, matrix, d)
     _call("syevd", "N", "L", d, matrix, d, result, work, len(work), ints, 1, info)
     if info[0]:
@@ -114,7 +117,7 @@ def _symmetric_product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
 
 def _factored(matrix: np.ndarray) -> bool:
     """Overwrite a triangle by its Cholesky factor; whether there is one."""
-    info = np.zeros(1, np.int32)
+    info = np.zeros(1, np.int64)
     _call("potrf", "L", len(matrix), matrix, len(matrix), info)
     return not info[0]
 
@@ -140,7 +143,7 @@ def _invert(matrix: np.ndarray) -> None:
     if not (_factored(matrix) and (np.diagonal(matrix) ** 2 > floor).all()):
         matrix[:] = np.nan
         return
-    _call("potri", "L", d, matrix, d, np.zeros(1, np.int32))
+    _call("potri", "L", d, matrix, d, np.zeros(1, np.int64))
     _mirror(matrix, 0, d)
 
 
