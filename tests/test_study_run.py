@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_split(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "compute", cramped)
     assert values(jm.sweep(STUDY, tmp_path / "s.db")) == whole
     assert 1 in sizes
-    assert 3 in sizes
+    assert max(sizes) > 1
 
 
 def test_what_never_fits_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 """One task on the devices of this process."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from .predict import predict
 from .schedule import Task
 
 _PROGRAMS_KEPT = 64
+_BATCHED = Lock()
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def compute(task: Task) -> Outcome:
     The precision is the task's, whatever JAX is set to, and its threads of linear algebra are one a device: several
     threads for matrices of a few hundred rows lose more by waiting than they gain.
     """
-    with double_precision(), _single_threaded(task):
+    # Partitions need batched LAPACK kernels, which wait for threads that those of another task may hold.
+    alone = _BATCHED if _is_partition(task) else nullcontext()
+    with double_precision(), _threads_for(task), alone:
         rows, compile_seconds, run_seconds = _simulated(task) if task.draws else ((), 0.0, 0.0)
         start = time.perf_counter()
         theory = tuple(
@@ -100,9 +103,13 @@ def _shapes(operands: Any) -> tuple:
 
 def _usable_devices(task: Task) -> int:
     count = jax.local_device_count()
-    # Batched LAPACK kernels, which partitions need, wait for each other's threads when several CPU devices run them.
-    waiting = jax.local_devices()[0].platform == "cpu" and task.points[0].scheme.startswith("partition")
+    # The same kernels wait for each other's threads when several CPU devices run them.
+    waiting = jax.local_devices()[0].platform == "cpu" and _is_partition(task)
     return 1 if waiting or task.lanes % count else count
+
+
+def _is_partition(task: Task) -> bool:
+    return task.points[0].scheme.startswith("partition")
 
 
 @lru_cache(maxsize=_PROGRAMS_KEPT)
@@ -110,10 +117,12 @@ def _program(setting: Setting, devices: int, structure: Any, shapes: tuple) -> A
     """A function of the first operands that compiles once for their shapes."""
     del structure, shapes
     kept: list[Any] = []
+    compiling = Lock()
 
     def compiled(operands: tuple) -> Any:
-        if not kept:
-            kept.append(_sharded(setting, devices).lower(*operands).compile())
+        with compiling:
+            if not kept:
+                kept.append(_sharded(setting, devices).lower(*operands).compile())
         return kept[0]
 
     return compiled
@@ -139,17 +148,18 @@ def double_precision() -> Any:
     return experimental.enable_x64(True)  # type: ignore[attr-defined]
 
 
-@contextmanager
-def _single_threaded(task: Task) -> Iterator[None]:
+def _threads_for(task: Task) -> Any:
     """One thread for LAPACK where several devices share the cores or the matrices are small."""
     large = task.points[0].dimension >= 1024 and jax.local_device_count() == 1
+    return nullcontext() if large else single_threaded_blas()
+
+
+def single_threaded_blas() -> Any:
+    """A context in which LAPACK has one thread, in the whole process."""
     import scipy.linalg  # noqa: F401  JAX takes its LAPACK from here: it must be loaded to be limited
 
     try:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:  # comes with scikit-learn; without it, all is as it was
-        limits: Any = nullcontext()
-    else:
-        limits = nullcontext() if large else threadpool_limits(1, "blas")
-    with limits:
-        yield
+        return nullcontext()
+    return threadpool_limits(1, "blas")

@@ -2,21 +2,23 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from .compute import Outcome, compute
+from .compute import Outcome, compute, single_threaded_blas
 from .plan import Study, as_studies
-from .schedule import Estimate, Machine, Task, cut, estimate, require_room, this_machine
+from .schedule import Estimate, Machine, Task, cut, estimate, require_room, this_machine, threads_for
 from .store import Store
 from .table import SweepTable, read_table
 
 Result = tuple[Task, Outcome | Exception]
-Execute = Callable[[Iterable[Task]], Iterator[Result]]
+Execute = Callable[[Sequence[Task]], Iterator[Result]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _into(
         if tasks:
             store.begin_run(studies)
             if workers is None and scheduler is None:
-                _drain(store, tasks, here, progress)
+                _drain(store, tasks, partial(here, machine), progress)
             else:
                 from .cluster import on_cluster
 
@@ -124,13 +126,27 @@ def _into(
         return read_table(store, studies)
 
 
-def here(tasks: Iterable[Task]) -> Iterator[Result]:
-    """Tasks one after the other in this process."""
-    for task in tasks:
+def here(machine: Machine, tasks: Sequence[Task]) -> Iterator[Result]:
+    """Tasks in this process, several at once where a CPU has the cores and the memory; results as they come."""
+    threads = threads_for(tasks, machine)
+    if threads == 1:
+        yield from ((task, attempt(task)) for task in tasks)
+        return
+    with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
+        futures = {pool.submit(attempt, task): task for task in tasks}
         try:
-            yield task, compute(task)
-        except Exception as error:
-            yield task, error
+            for future in as_completed(list(futures)):
+                yield futures.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def attempt(task: Task) -> Outcome | Exception:
+    """What ``compute`` gives or raises, as a value."""
+    try:
+        return compute(task)
+    except Exception as error:
+        return error
 
 
 def _drain(store: Store, tasks: list[Task], execute: Execute, progress: Callable[[Progress], object] | None) -> None:

@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import jax
 
@@ -23,12 +24,16 @@ _SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Machine:
-    """What a task runs on: devices, bytes for all of them together, operations a second of one."""
+    """What tasks run on: devices, bytes for all of them together, operations a second of one.
+
+    ``threads`` are the tasks worked on at once: as many as there are cores on a CPU that is one device.
+    """
 
     devices: int
     memory: int
     rate: float
     platform: str
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ def operations_of(point: Point, quantities: Iterable[str]) -> float:
 def cut(studies: Sequence[Study], present: Present, known: Mapping[str, set[str]], machine: Machine) -> list[Task]:
     """Tasks for all that is missing; the same for the same studies, store and machine.
 
+    The first tasks of every program come first, so that several programs are compiled at once.
+
     Parameters
     ----------
     studies
@@ -110,13 +117,13 @@ def cut(studies: Sequence[Study], present: Present, known: Mapping[str, set[str]
         Where tasks run.
     """
     wanted = _wanted(studies)
-    tasks: list[Task] = []
+    groups: list[list[Task]] = []
     for points, quantities in _groups(wanted):
         longest = max(wanted[point][0] for point in points)
         plan = _plan(points, quantities, longest, machine)
-        for chunk in _chunks(points, plan.points):
-            tasks += _tasks(chunk, quantities, wanted, present, known, plan)
-    return tasks
+        chunks = _chunks(points, plan.points)
+        groups.append([task for c in chunks for task in _tasks(c, quantities, wanted, present, known, plan)])
+    return [task for round_ in zip_longest(*groups) for task in round_ if task is not None]
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ def _plan(points: Sequence[Point], quantities: Sequence[str], draws: int, machin
     columns = max(1, min(len(points), int(_TASK_SECONDS / max(seconds * together, 1e-9))))
     columns = math.ceil(len(points) / math.ceil(len(points) / columns))
     rounds = max(1, int(_TASK_SECONDS / max(seconds * together * columns, 1e-9)))
-    lanes = min(machine.devices * together * rounds, math.ceil(draws / machine.devices) * machine.devices)
+    shared = math.ceil(draws / (machine.devices * machine.threads))  # something for every thread
+    lanes = machine.devices * min(together * rounds, shared)
     return _Plan(columns, lanes, together)
 
 
@@ -196,10 +204,22 @@ def estimate(studies: Sequence[Study], tasks: Sequence[Task], machine: Machine) 
     total = sum(len(draws) * len(names) for _, draws, names in _wanted(studies).values())
     rows = sum(task.rows for task in tasks)
     programs = {(task.points[0].dimension, task.points[0].samples, task.quantities, task.lanes) for task in tasks}
-    memory = max((bytes_of(task.points[0]) * task.together * machine.devices for task in tasks), default=0)
+    threads = threads_for(tasks, machine)
+    memory = memory_of(tasks, machine) * threads
     work = sum(operations_of(task.points[0], task.quantities) * len(task.points) * len(task.draws) for task in tasks)
     seconds = work / machine.rate / machine.devices + _COMPILE_SECONDS * len(programs)
-    return Estimate(len(points), rows, max(0, total - rows), len(programs), memory, seconds)
+    return Estimate(len(points), rows, max(0, total - rows), len(programs), memory, seconds / threads)
+
+
+def memory_of(tasks: Sequence[Task], machine: Machine) -> int:
+    """Bytes of the largest task."""
+    return max((bytes_of(task.points[0]) * task.together * machine.devices for task in tasks), default=0)
+
+
+def threads_for(tasks: Sequence[Task], machine: Machine) -> int:
+    """Tasks to work on at once: what there is, and what fits into memory."""
+    room = machine.memory // max(1, memory_of(tasks, machine))
+    return max(1, min(machine.threads, len(tasks), room))
 
 
 def require_room(tasks: Sequence[Task], machine: Machine) -> None:
@@ -221,7 +241,12 @@ def this_machine(memory: int | None = None) -> Machine:
     if memory is None:
         free = _device_memory(devices) if platform != "cpu" else _host_memory()
         memory = int(_SHARE_OF_MEMORY * free)
-    return Machine(len(devices), memory, _rate(platform), platform)
+    threads = _cores() if platform == "cpu" and len(devices) == 1 else 1
+    return Machine(len(devices), memory, _rate(platform), platform, threads)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device_memory(devices: Sequence[jax.Device]) -> int:
