@@ -1,6 +1,7 @@
 """The theory beside each measured quantity."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,12 +22,13 @@ _ESTIMATORS = {
 }
 
 
-def population_of(point: Point) -> Covariance:
-    """The population of a point with its spike, nothing random about it fixed."""
-    bulk = parse_population(point.population, point.dimension)
-    if point.strength == 0:
+@lru_cache(maxsize=4)
+def population_of(name: str, dimension: int, strength: float) -> Covariance:
+    """A population with its spike, nothing random about it fixed."""
+    bulk = parse_population(name, dimension)
+    if strength == 0:
         return bulk
-    strengths = jnp.full(1, point.strength, bulk.diagonal().dtype)
+    strengths = jnp.full(1, strength, bulk.diagonal().dtype)
     if isinstance(bulk, Spiked):
         return Spiked(bulk.bulk, jnp.concatenate([strengths, bulk.strengths]))
     return Spiked(bulk, strengths)
@@ -38,7 +40,7 @@ def predict(point: Point, quantities: Iterable[str], samples: float | None = Non
     ``samples`` stands in for those of the point: the theory is smooth in n, and curves are drawn between points.
     """
     n = float(point.samples if samples is None else samples)
-    wanted, population = set(quantities), population_of(point)
+    wanted, population = set(quantities), population_of(point.population, point.dimension, point.strength)
     found = dict.fromkeys(quantities, np.nan)
     if wanted & {"train", "test", "gradient_test"}:
         solved = _errors(point, population, n, point.ridge)
