@@ -204,25 +204,40 @@ class MatrixResolvent(Resolvent):
         return self._inverse @ vectors.astype(self._inverse.dtype)
 
 
+@jax.custom_jvp
+def _from_eigenvectors(matrix: Array, eigenvalues: Array, vectors: Array, c: Array, shift: Array) -> Array:
+    """R (d, d) for scalar shift, by one product where an inverse costs several."""
+    del matrix
+    vectors = vectors.astype(c.dtype)
+    return (vectors / (c * eigenvalues + shift)[None, :]) @ vectors.T
+
+
+@_from_eigenvectors.defjvp
+def _from_eigenvectors_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (matrix, _, _, c, _), (matrix_dot, _, _, c_dot, shift_dot) = primals, tangents
+    r = _from_eigenvectors(*primals)
+    return r, -(r @ (c * matrix_dot + c_dot * matrix) @ r) - shift_dot * (r @ r)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _power_diagonal(a: int, p: int, matrix: Array, eigenvalues: Array, squares: Array, c: Array, shift: Array) -> Array:
-    """diag(Σ^a R^p) for scalar shift, a in {0, 1}, from the eigenvalues and the squared eigenvectors of Σ.
+def _power_diagonal(a: int, p: int, matrix: Array, eigenvalues: Array, vectors: Array, c: Array, shift: Array) -> Array:
+    """diag(Σ^a R^p) for scalar shift, a in {0, 1}, from the eigenvalues and the eigenvectors of Σ.
 
     The derivative in Σ is taken through R itself, never through eigenvectors, so that it holds where
     eigenvalues coincide; derivatives in c and the shift stay O(d²).
     """
     del matrix
     eigenvalues = eigenvalues.astype(c.dtype)
-    return squares.astype(c.dtype) @ (eigenvalues**a / (c * eigenvalues + shift) ** p)
+    return (vectors**2).astype(c.dtype) @ (eigenvalues**a / (c * eigenvalues + shift) ** p)
 
 
 @partial(_power_diagonal.defjvp, symbolic_zeros=True)
 def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    matrix, eigenvalues, squares, c, shift = primals
+    matrix, eigenvalues, vectors, c, shift = primals
     matrix_dot, _, _, c_dot, shift_dot = tangents
 
     def diagonal(a: int, p: int) -> Array:
-        return _power_diagonal(a, p, matrix, eigenvalues, squares, c, shift)
+        return _power_diagonal(a, p, matrix, eigenvalues, vectors, c, shift)
 
     value = diagonal(a, p)
     dot = jnp.zeros_like(value)
@@ -232,14 +247,14 @@ def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tupl
         higher = diagonal(1, p + 1) if a == 0 else (diagonal(1, p) - shift * diagonal(1, p + 1)) / c
         dot = dot - p * higher * c_dot
     if not isinstance(matrix_dot, SymbolicZero):
-        d = matrix.shape[0]
-        inverse = jnp.linalg.inv(c * matrix.astype(c.dtype) + shift * jnp.eye(d, dtype=c.dtype))
+        inverse = _from_eigenvectors(*primals)
         # d diag(R^q) = -c Σ_j diag(R^j dΣ R^(q+1-j)), its terms equal in pairs, and ΣR^p = (R^(p-1) - shift R^p)/c.
         powers = [inverse]
         for _ in range(p - 1):
             powers.append(powers[-1] @ inverse)
         change = ((matrix_dot + matrix_dot.T) / 2).astype(inverse.dtype)
-        changed = [power @ change for power in powers[: (p + 1) // 2]]
+        # Powers are symmetric: so transposed, no product contracts the first axes in reverse mode, where XLA is slow.
+        changed = [power.T @ change for power in powers[: (p + 1) // 2]]
 
         def power_change(q: int) -> Array:
             pairs = [(j, q - 1 - j) for j in range((q + 1) // 2)]
@@ -256,7 +271,7 @@ class SpectralResolvent(Resolvent):
     def __init__(self, matrix: Array, decomposition: tuple[Array, Array], c: Array, shift: Array) -> None:
         eigenvalues, vectors = decomposition
         _, c, shift = promoted(matrix, c, shift)
-        self._arguments = (matrix, eigenvalues, vectors**2, c, shift)
+        self._arguments = (matrix, eigenvalues, vectors, c, shift)
         self.diagonal = _power_diagonal(0, 1, *self._arguments)
 
     def trace(self) -> Array:
