@@ -17,8 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_PANEL = 256
-_TILE = 32
+_ROWS = 32  # mirrored at once: they stay in cache
 
 
 @functools.cache
@@ -55,7 +54,8 @@ def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
 
 
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
-    _symmetric_product(x, 1.0, result)
+    _product(x, 1.0, result)
+    _mirror(result)
 
 
 def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
@@ -64,8 +64,7 @@ def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
 
 
 def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
-    n, d = x.shape
-    _call("syrk", "L", "N", d, n, 1 / n, x, d, 0.0, result, d)
+    _product(x, 1 / len(x), result)
     _diagonal(result)[:] += ridge
     _invert(result)
 
@@ -84,7 +83,8 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
         return
     half /= np.sqrt(ridge)
     _call("trsm", "R", "L", "T", "N", d, n, 1.0, small, n, half, d)
-    _symmetric_product(half, -1 / n, result)
+    _product(half, -1 / n, result)
+    _mirror(result)
     _diagonal(result)[:] += 1 / ridge
 
 
@@ -105,14 +105,10 @@ def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.nda
         result[:] = np.nan
 
 
-def _symmetric_product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
-    """scale xᵀx by panels of rows, from the diagonal on, each mirrored as soon as it is there."""
+def _product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
+    """One triangle of scale xᵀx."""
     n, d = x.shape
-    for start in range(0, d, _PANEL):
-        rows = min(_PANEL, d - start)
-        right, corner = x[:, start:], result[start:, start:]
-        _call("gemm", "N", "T", d - start, rows, n, scale, right, d, right, d, 0.0, corner, d)
-        _mirror(result, start, start + rows)
+    _call("syrk", "L", "N", d, n, scale, x, d, 0.0, result, d)
 
 
 def _factored(matrix: np.ndarray) -> bool:
@@ -127,12 +123,12 @@ def _diagonal(matrix: np.ndarray) -> np.ndarray:
     return np.einsum("ii->i", matrix)
 
 
-def _mirror(matrix: np.ndarray, begin: int, end: int) -> None:
-    """Copy these rows, right of the diagonal, onto the columns below it, a few at a time that stay in cache."""
-    for start in range(begin, end, _TILE):
-        stop = min(start + _TILE, end)
-        tile = matrix[start:stop, start:stop]
-        tile[:] = np.triu(tile) + np.triu(tile, 1).T
+def _mirror(matrix: np.ndarray) -> None:
+    """Copy the triangle that LAPACK wrote, the upper one by rows, onto the other, a few rows at a time."""
+    for start in range(0, len(matrix), _ROWS):
+        stop = min(start + _ROWS, len(matrix))
+        corner = matrix[start:stop, start:stop]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T
         matrix[stop:, start:stop] = matrix[start:stop, stop:].T
 
 
@@ -144,7 +140,7 @@ def _invert(matrix: np.ndarray) -> None:
         matrix[:] = np.nan
         return
     _call("potri", "L", d, matrix, d, np.zeros(1, np.int64))
-    _mirror(matrix, 0, d)
+    _mirror(matrix)
 
 
 _VERSIONS = {("0", str(minor)) for minor in range(1, 6)}  # jaxlib 0.6 to 0.12: what is read here is the same in all
