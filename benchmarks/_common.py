@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -61,13 +62,17 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def rounds(calls: dict[str, Callable[[], Any]], count: int = ROUNDS) -> Times:
-    """Seconds of every call in each of ``count`` interleaved rounds, after one to warm up."""
+    """Seconds of every call in each of ``count`` interleaved rounds, after one to warm up.
+
+    Every round has its own order: threads of a BLAS wait busily for a while after work, and whoever follows pays.
+    """
     for call in calls.values():
         _seconds(call)
     times: Times = {name: [] for name in calls}
+    order = random.Random(0)
     for _ in range(count):
-        for name, call in calls.items():
-            times[name].append(_seconds(call))
+        for name in order.sample(list(calls), len(calls)):
+            times[name].append(_seconds(calls[name]))
     return times
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: simulation beside theory over a grid, resumable, on one core, many devices or a cluster."""
+"""Sweeps: simulation beside theory over a grid, resumable, on many cores, many devices or a cluster."""
 
 from .plan import Study as Study
 from .presets import preset as preset

@@ -77,9 +77,10 @@ def sweep(
     Notes
     -----
     A draw depends on its number, n and d alone: results do not depend on how the work was cut, on how many devices
-    or processes, to the last digits (on one CPU to the bit). Rows are committed a task at a time, a few seconds' worth;
-    a run killed at any moment resumes there. Draws that do not fit into memory are tried in smaller batches, then
-    recorded with their reason while the rest goes on.
+    or processes, to the last digits (on one CPU to the bit). On a CPU as many tasks are worked on at once as there are
+    cores and memory. Rows are committed a task at a time, a few seconds' worth; a run killed at any moment resumes
+    there. Draws that do not fit into memory are tried in smaller batches, then recorded with their reason while the
+    rest goes on.
 
     Examples
     --------
