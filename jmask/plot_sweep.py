@@ -31,6 +31,7 @@ _NAMES = {
 _ERRORS = ("train", "test", "leave_one_out", "edge")
 _OVERLAPS = ("overlap", "pca_overlap", "correlation_pca_overlap")
 _CURVE_POINTS = 41
+_PEAK = np.geomspace(0.8, 1.25, 21)  # n/d where errors at small ridges turn quickly: more points there
 _CURVE_DIMENSION = 512  # lines of theory cost an eigendecomposition a point where the population is dense
 
 
@@ -72,8 +73,9 @@ def against_ratio(table: SweepTable, study: Study) -> Figure:
     for axes, quantity in zip(panels, quantities, strict=True):
         for colour, (label, rows) in zip(_cycle(), _by_setting(table, study, quantity), strict=False):
             _points(axes, [row.point.ratio for row in rows], rows, colour, label)
-            ratios = np.geomspace(rows[0].point.ratio, rows[-1].point.ratio, _CURVE_POINTS)
-            ratios = np.union1d(ratios, [row.point.ratio for row in rows])
+            known = np.array([row.point.ratio for row in rows])
+            ratios = np.geomspace(known[0], known[-1], _CURVE_POINTS)
+            ratios = np.unique(np.concatenate([ratios, known, np.clip(_PEAK, known[0], known[-1])]))
             axes.plot(ratios, _curve(rows, quantity, ratios), color=colour, lw=2.2, zorder=2)
         axes.set_title(_NAMES[quantity], fontsize=_SIZE + 1)
         axes.set_xlabel("samples per dimension, n/d", fontsize=_SIZE)
@@ -106,7 +108,8 @@ def against_dimension(table: SweepTable, study: Study) -> Figure | None:
     axes.set_xlabel("dimension d", fontsize=_SIZE)
     axes.set_ylabel("|simulation / theory - 1|, rms over draws", fontsize=_SIZE)
     axes.legend(frameon=False, fontsize=_SIZE)
-    figure.suptitle(_title(study, dimension=False), fontsize=_SIZE + 2)
+    subject = _subject(study, dimension=False)
+    figure.suptitle(f"{subject}: how far simulation is from theory (points), fitted powers (lines)", fontsize=_SIZE + 1)
     return figure
 
 
@@ -168,10 +171,14 @@ def _stem(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name).strip("-") or "study"
 
 
-def _title(study: Study, *, dimension: bool = True) -> str:
+def _title(study: Study) -> str:
+    return f"{_subject(study, dimension=True)}: simulation (points) on theory (lines)"
+
+
+def _subject(study: Study, *, dimension: bool) -> str:
     sizes = f", d = {', '.join(str(d) for d in study.dimensions)}" if dimension else ""
     law = "" if study.scales == "gaussian" else f", {study.scales}"
-    return f"{study.population}{sizes}{law}: simulation (points) on theory (lines)"
+    return f"{study.population}{sizes}{law}"
 
 
 def _cycle() -> list[str]:
