@@ -10,7 +10,7 @@ descent costs in seconds against the closed form. Adam and L-BFGS have no theory
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _common import gemm_peak, rounds, timed, value, write
+from _common import ratio, rounds, timed, value, write
 
 import jmask as jm
 from jmask.commands.optimisers import optimisers, spectrum_interval
@@ -84,15 +84,21 @@ def compare(name, population, n):
             }
 
 
-def step_share(d, few=3, many=23):
-    """Of the measured GEMM peak, counting 2 d³ operations a step: from the time of twenty more steps."""
+def step_share(d, count=15, steps=5):
+    """Of the measured GEMM peak: as many d × d × d products in a row, by NumPy or XLA, whichever is faster."""
+    a = np.random.default_rng(0).standard_normal((d, d)) / np.sqrt(d)
+    on_device, out = jax.device_put(a), np.empty_like(a)
+    products = jax.jit(lambda a: jax.lax.fori_loop(0, steps, lambda _, b: a @ b, a))
     gram = jm.Gram.from_samples(jax.random.normal(jax.random.key(0), (2 * d, d)))
-    steps = lambda count: jm.fit_gradient(gram, RIDGE, tolerance=1e-14, max_steps=count).fit.weights  # noqa: E731
-    times = rounds({str(count): lambda count=count: steps(count) for count in (few, many)}, 5)
-    spent = np.median(np.subtract(times[str(many)], times[str(few)])) / (many - few)
-    return value(
-        f"d = {d}: step of the default optimiser, share of GEMM peak", 2 * d**3 / spent / gemm_peak(), at_least=0.85
-    )
+    descent = snapshots(gram, RIDGE, range(steps, steps * (count + 2), steps))
+    calls = {
+        "numpy": lambda: [np.matmul(a, a, out=out) for _ in range(steps)],
+        "xla": lambda: products(on_device),
+        "steps": lambda: next(descent)[0],
+    }
+    times = rounds(calls, count)
+    peak = np.minimum(times["numpy"], times["xla"])
+    return ratio(f"d = {d}: step of the default optimiser, share of GEMM peak", peak, times["steps"], at_least=0.85)
 
 
 def default_products(name, population, n):

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_ROWS = 32  # mirrored at once: they stay in cache
+_ROWS = 64  # mirrored at once: they stay in cache
 
 
 @functools.cache
@@ -53,8 +53,13 @@ def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
 # A matrix by rows is its transpose to LAPACK, which counts by columns: x (n, d) is passed as d × n.
 
 
+def _product(left: np.ndarray, right: np.ndarray, result: np.ndarray) -> None:
+    d = len(result)
+    _call("gemm", "N", "N", d, d, d, 1.0, right, d, left, d, 0.0, result, d)
+
+
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
-    _product(x, 1.0, result)
+    _symmetric_product(x, 1.0, result)
     _mirror(result)
 
 
@@ -64,7 +69,7 @@ def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
 
 
 def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
-    _product(x, 1 / len(x), result)
+    _symmetric_product(x, 1 / len(x), result)
     _diagonal(result)[:] += ridge
     _invert(result)
 
@@ -83,7 +88,7 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
         return
     half /= np.sqrt(ridge)
     _call("trsm", "R", "L", "T", "N", d, n, 1.0, small, n, half, d)
-    _product(half, -1 / n, result)
+    _symmetric_product(half, -1 / n, result)
     _mirror(result)
     _diagonal(result)[:] += 1 / ridge
 
@@ -105,7 +110,7 @@ def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.nda
         result[:] = np.nan
 
 
-def _product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
+def _symmetric_product(x: np.ndarray, scale: float, result: np.ndarray) -> None:
     """One triangle of scale xᵀx."""
     n, d = x.shape
     _call("syrk", "L", "N", d, n, scale, x, d, 0.0, result, d)
@@ -124,12 +129,18 @@ def _diagonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def _mirror(matrix: np.ndarray) -> None:
-    """Copy the triangle that LAPACK wrote, the upper one by rows, onto the other, a few rows at a time."""
-    for start in range(0, len(matrix), _ROWS):
-        stop = min(start + _ROWS, len(matrix))
-        corner = matrix[start:stop, start:stop]
+    """Copy the triangle that LAPACK wrote, the upper one by rows, onto the other, a few rows at a time.
+
+    Through a copy whose rows do not begin a power of two apart: a column of such rows is one set of the cache.
+    """
+    d = len(matrix)
+    copy = np.empty((_ROWS, d + 8), matrix.dtype)
+    for start in range(0, d, _ROWS):
+        stop = min(start + _ROWS, d)
+        corner, rest = matrix[start:stop, start:stop], copy[: stop - start, : d - stop]
         corner[:] = np.triu(corner) + np.triu(corner, 1).T
-        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+        rest[:] = matrix[start:stop, stop:]
+        matrix[stop:, start:stop] = rest.T
 
 
 def _invert(matrix: np.ndarray) -> None:
@@ -264,6 +275,7 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
 
 
 _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
+    "product": (_product, (2, 2, 2)),
     "gram": (_gram, (2, 2)),
     "inverse": (_inverse, (2, 2)),
     "primal_inverse": (_primal_inverse, (2, 1, 2)),

@@ -1,4 +1,4 @@
-"""The dense kernels that the fits stand on: Gram matrix, inverse of a positive definite matrix, its dual form.
+"""The dense kernels that the fits stand on: product, Gram matrix, inverse of a positive definite matrix, its dual form.
 
 On CPU, XLA has neither a symmetric product nor an inverse of a positive definite matrix: from a size on (measured by
 benchmarks/kernels.py) both are one call to LAPACK. Elsewhere, and on accelerators, they are XLA's own.
@@ -17,13 +17,26 @@ from . import _lapack
 from ._types import Array
 
 _LAPACK_FROM = 256
+_PRODUCT_FROM = 1536  # below, the threads of two libraries that wait for work cost more than XLA's product
 
 
-def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array) -> Array:
-    """By LAPACK on CPU for large d, by XLA otherwise."""
-    if d < _LAPACK_FROM or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
+def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array, least: int = _LAPACK_FROM) -> Array:
+    """By LAPACK on CPU for d of at least ``least``, by XLA otherwise."""
+    if d < least or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
         return otherwise(*arguments)
     return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, d), default=otherwise)
+
+
+@jax.custom_jvp
+def product(left: Array, right: Array) -> Array:
+    """Two square matrices multiplied; large ones on CPU by BLAS, which makes a step of descent 5 to 15% faster."""
+    return _by_platform("product", jnp.matmul, right.shape[0], left, right, least=_PRODUCT_FROM)
+
+
+@product.defjvp
+def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (left, right), (left_dot, right_dot) = primals, tangents
+    return product(left, right), left_dot @ right + left @ right_dot
 
 
 @jax.custom_jvp

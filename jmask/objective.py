@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import as_float, as_ridge, as_samples, require_finite
-from ._linalg import zero_diagonal
+from ._linalg import product, zero_diagonal
 from ._types import Array, ArrayLike, Float, PRNGKeyArray
 from .masking import Bernoulli, LeaveOneOut, Patterns, Scheme, can_see, check_scheme
 
@@ -174,7 +174,8 @@ def loss_and_gradient(
     """The objective and its gradient in the free entries, from the second moment S (d, d): one d × d × d product.
 
     The row of coordinate k is a quadratic A_k H A_kᵀ - 2 A_k·b_k + S_kk, with H = S and b_k = S_k, or
-    H = q²S + pq diag(S) and b_k = q S_k for ``Bernoulli``. ``Patterns`` costs two products a pattern.
+    H = q²S + pq diag(S) and b_k = q S_k for ``Bernoulli``: its value is S_kk - A_k·b_k + A_k·g_k/2, g_k its
+    gradient. ``Patterns`` costs two products a pattern.
     """
     if isinstance(scheme, Patterns):
 
@@ -184,8 +185,8 @@ def loss_and_gradient(
         value, gradient = jax.value_and_grad(loss)(weights)
         return value, jnp.where(can_see(scheme, moment.shape[0]), gradient, 0)
     p = scheme.probability(moment.dtype) if isinstance(scheme, Bernoulli) else jnp.zeros((), moment.dtype)
-    q, variances = 1 - p, jnp.diagonal(moment)
-    curved = q**2 * (weights @ moment) + (p * q * variances + ridge)[None, :] * weights
-    value = variances.sum() + (weights * (curved - 2 * q * moment)).sum()
+    q, variances, moved = 1 - p, jnp.diagonal(moment), product(weights, moment)
+    curved = q**2 * moved + (p * q * variances + ridge)[None, :] * weights
     gradient = jnp.where(can_see(scheme, moment.shape[0]), 2 * (curved - q * moment), 0)
+    value = (variances - q * jnp.diagonal(moved)).sum() + (weights * gradient).sum() / 2
     return value, gradient

@@ -11,6 +11,15 @@ from jax.test_util import check_grads
 from jmask import _linalg
 
 
+@pytest.mark.parametrize("d", [5, 1540])
+def test_product(d):
+    a, b = np.random.default_rng(0).standard_normal((2, d, d))
+    np.testing.assert_allclose(_linalg.product(jnp.asarray(a), jnp.asarray(b)), a @ b, atol=1e-11)
+    _, back = jax.vjp(_linalg.product, jnp.asarray(a), jnp.asarray(b))
+    np.testing.assert_allclose(back(jnp.asarray(a))[0], a @ b.T, atol=1e-11)
+    np.testing.assert_allclose(back(jnp.asarray(a))[1], a.T @ a, atol=1e-11)
+
+
 @pytest.mark.parametrize(("n", "d"), [(5, 3), (40, 300), (700, 520), (300, 1030)])
 def test_gram(n, d):
     x = np.random.default_rng(0).standard_normal((n, d))
