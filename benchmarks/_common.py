@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import scipy
 jax.config.update("jax_enable_x64", True)
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 9
+_IDLE = 0.05  # seconds after which threads of OpenBLAS sleep (2²⁶ cycles)
 _BUSY = 0.1  # share of the processors taken by others above which no verdict is given
 
 Times = dict[str, list[float]]
@@ -64,15 +64,15 @@ def _seconds(call: Callable[[], Any]) -> float:
 def rounds(calls: dict[str, Callable[[], Any]], count: int = ROUNDS) -> Times:
     """Seconds of every call in each of ``count`` interleaved rounds, after one to warm up.
 
-    Every round has its own order: threads of a BLAS wait busily for a while after work, and whoever follows pays.
+    Every call begins on idle processors: threads of OpenBLAS wait busily for a while after work.
     """
     for call in calls.values():
         _seconds(call)
     times: Times = {name: [] for name in calls}
-    order = random.Random(0)
     for _ in range(count):
-        for name in order.sample(list(calls), len(calls)):
-            times[name].append(_seconds(calls[name]))
+        for name, call in calls.items():
+            time.sleep(_IDLE)
+            times[name].append(_seconds(call))
     return times
 
 

@@ -21,6 +21,7 @@ from .imputation import impute_rows
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, can_see, check_scheme
 
 _PATTERN_MEMORY = 2**28  # bytes of normal equations solved at once for ``Patterns``
+_SAFE = 1e5  # condition number up to which single precision has two correct digits
 
 
 @pytree
@@ -175,7 +176,7 @@ def _report(result: Fit, data: Array | Gram, zero: bool) -> None:
         )
     if result.precision.dtype == jnp.float32 and not zero:
         condition = float(_condition_number(data, result))
-        if not condition <= 1e5:
+        if not condition <= _SAFE:
             warnings.warn(
                 f"condition number {condition:.1e} is unsafe in single precision: use float64 data with "
                 "jax.config.update('jax_enable_x64', True), or a larger ridge",
@@ -185,7 +186,7 @@ def _report(result: Fit, data: Array | Gram, zero: bool) -> None:
 
 @jax.jit
 def _condition_number(data: Array | Gram, result: Fit) -> Float[Array, ""]:
-    """That of S + Λ, roughly: largest eigenvalues of it and of Q, by power iteration; inf if Q is unknown.
+    """That of S + Λ, roughly: (tr S + max Λ)/min Λ where that is safe, else by power iteration; inf if Q is unknown.
 
     Of many samples 2d are read, evenly spaced: the fit is not to wait for this.
     """
@@ -203,7 +204,13 @@ def _condition_number(data: Array | Gram, result: Fit) -> Float[Array, ""]:
         vector = lax.fori_loop(0, 12, lambda _, v: apply(v) / jnp.linalg.norm(v), start)
         return jnp.linalg.norm(apply(vector)) / jnp.linalg.norm(vector)
 
-    condition = largest(regularised) * largest(lambda v: result.precision @ v)
+    def iterated() -> Array:
+        return largest(regularised) * largest(lambda v: result.precision @ v)
+
+    trace = jnp.trace(data.covariance) if isinstance(data, Gram) else (data**2).sum() / data.shape[0]
+    bound = (trace + penalty.max()) / penalty.min()
+    known = jnp.isfinite(result.precision[0, 0])
+    condition = lax.cond(known & (bound <= _SAFE), lambda: bound, iterated)
     return jnp.where(jnp.isfinite(condition), condition, jnp.inf)
 
 
