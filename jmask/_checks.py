@@ -63,6 +63,13 @@ def require_not_negative(value: Array, name: str) -> None:
 
 def as_samples(x: ArrayLike, name: str = "x", columns: int | None = None, rows: int = 2) -> Array:
     """Data (n, d), rows are samples: at least ``rows`` of them and 2 columns (or exactly ``columns``), finite."""
+    x = as_rows(x, name, columns, rows)
+    require_finite(x, name)
+    return x
+
+
+def as_rows(x: ArrayLike, name: str = "x", columns: int | None = None, rows: int = 2) -> Array:
+    """``as_samples``, whose values nobody has looked at."""
     x = as_float(x, name)
     if x.ndim != 2:
         raise ValueError(f"{name} must be a matrix (n, d) with rows as samples, got shape {x.shape}")
@@ -70,7 +77,6 @@ def as_samples(x: ArrayLike, name: str = "x", columns: int | None = None, rows: 
         raise ValueError(f"{name} must have {columns} columns, got shape {x.shape}")
     if x.shape[0] < rows or x.shape[1] < 2:
         raise ValueError(f"{name} must have at least {rows} row(s) and 2 columns, got shape {x.shape}")
-    require_finite(x, name)
     return x
 
 

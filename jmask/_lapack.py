@@ -94,8 +94,7 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
 
 
 def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) -> None:
-    with np.errstate(all="ignore"):
-        scale = -1 / (kept * np.diagonal(precision))
+    scale = -1 / (kept * np.diagonal(precision))
     known = np.isfinite(scale).all()
     np.multiply(precision, scale[:, None] if known else np.nan, out=result)
     np.fill_diagonal(result, 0 if known else np.nan)
@@ -265,8 +264,9 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
                 np.broadcast_to(a, batch + a.shape[a.ndim - rank :])
                 for a, rank in zip(arguments, ranks_in, strict=True)
             ]
-            for index in np.ndindex(batch):
-                kernel(*(stack[index] for stack in stacks), result[index])
+            with np.errstate(all="ignore"):
+                for index in np.ndindex(batch):
+                    kernel(*(stack[index] for stack in stacks), result[index])
         except Exception:  # nothing may be thrown through XLA: what is not known is NaN
             result[:] = np.nan
             sys.excepthook(*sys.exc_info())

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from . import _linalg
-from ._checks import all_zero, as_ridge, as_samples, is_concrete, require_finite, require_memory
+from ._checks import all_zero, as_ridge, as_rows, as_samples, is_concrete, require_finite, require_memory
 from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, pytree
 from .gram import Gram
 from .imputation import impute_rows
@@ -153,11 +153,9 @@ def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -
     >>> jm.fit(x, ridge=0.1).weights.shape
     (3, 3)
     """
-    data = x if isinstance(x, Gram) else as_samples(x)
+    data = x if isinstance(x, Gram) else as_rows(x)
     d, dtype = (data.dimension, data.sum.dtype) if isinstance(data, Gram) else (data.shape[1], data.dtype)
     check_scheme(scheme, d)
-    if isinstance(data, Gram):
-        require_finite(data.scatter, "x")
     ridge = as_ridge(ridge, d, dtype)
     require_memory(4 * d * d * dtype.itemsize, f"a fit of {d} coordinates")
     zero = all_zero(ridge)
@@ -168,7 +166,9 @@ def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -
 
 
 def _report(result: Fit, data: Array | Gram, zero: bool) -> None:
-    """Refuse or warn of what only shows in the values."""
+    """Refuse or warn of what only shows in the values. Data that is not finite gives no fit, and is looked at then."""
+    if not result.converged:
+        require_finite(data.scatter if isinstance(data, Gram) else data, "x")
     if int(result.status) == SINGULAR and result.ridge.ndim and bool((result.ridge == 0).any()):
         raise ValueError(
             "ridge has zeros beside positive entries and the sample covariance is singular: the limit would depend "
