@@ -19,7 +19,7 @@ import scipy
 jax.config.update("jax_enable_x64", True)
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 9
-_IDLE = 0.05  # seconds after which threads of OpenBLAS sleep (2²⁶ cycles)
+_IDLE = 0.15  # seconds: for 0.11 after its work threads of OpenBLAS wait busily
 _BUSY = 0.1  # share of the processors taken by others above which no verdict is given
 
 Times = dict[str, list[float]]
@@ -64,7 +64,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 def rounds(calls: dict[str, Callable[[], Any]], count: int = ROUNDS) -> Times:
     """Seconds of every call in each of ``count`` interleaved rounds, after one to warm up.
 
-    Every call begins on idle processors: threads of OpenBLAS wait busily for a while after work.
+    Every call begins on idle processors, when threads of a BLAS have given up waiting for work.
     """
     for call in calls.values():
         _seconds(call)
