@@ -259,6 +259,20 @@ def test_single_precision_warns_when_unsafe():
         jm.fit(x, 1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(50, 5), (5, 50), (400, 300), (100, 300)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("ridge", [0.0, 0.1, 1e-30])
+def test_data_that_is_not_finite_is_refused_by_every_path(shape, value, ridge):
+    x = np.random.default_rng(0).standard_normal(shape)
+    x[1, 2] = value
+    for scheme in (jm.LeaveOneOut(), jm.Bernoulli(0.3), jm.Partition(np.arange(shape[1]) // 2)):
+        with pytest.raises(ValueError, match=r"x must be finite, got (nan|inf) at index \(1, 2\)"):
+            jm.fit(x, ridge, scheme)
+        with pytest.raises(ValueError, match="x must be finite"):
+            jm.fit(jm.Gram.from_samples(jnp.asarray(x)), ridge, scheme)
+
+
 def test_integers_and_booleans_are_cast():
     x = np.random.default_rng(0).integers(0, 3, (20, 4))
     np.testing.assert_array_equal(jm.fit(x, 1).weights, jm.fit(x.astype(float), 1.0).weights)
