@@ -16,7 +16,7 @@ from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
 from ._linalg import solve_small
-from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array
+from ._types import CONVERGED, MAX_STEPS, NON_FINITE, Array, full_precision
 
 Residual = Callable[[Array, Any], Array]
 
@@ -48,6 +48,7 @@ def implicit(residual: Residual, root: Array, params: Any) -> Array:
 
 
 @partial(implicit.defjvp, symbolic_zeros=True)
+@full_precision
 def _implicit_jvp(residual: Residual, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     root, params = primals
     root = implicit(residual, lax.stop_gradient(root), params)
@@ -132,6 +133,7 @@ def in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     laned = custom_vmap(function)
 
     @laned.def_vmap
+    @full_precision
     def in_chunks(size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
         count = -(-size // lanes)
         width = -(-size // count)

@@ -15,7 +15,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from . import _lapack
-from ._types import Array
+from ._types import Array, full_precision
 
 _LAPACK_FROM = 256
 _PRODUCT_FROM = 1536  # below, BLAS's threads, which wait busily for more work, take from XLA's what it saves
@@ -35,6 +35,7 @@ def product(left: Array, right: Array) -> Array:
 
 
 @product.defjvp
+@full_precision
 def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (left, right), (left_dot, right_dot) = primals, tangents
     return product(left, right), left_dot @ right + left @ right_dot
@@ -48,6 +49,7 @@ def gram(x: Array) -> Array:
 
 
 @gram.defjvp
+@full_precision
 def _gram_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     half = primals[0].T @ tangents[0]
     return gram(primals[0]), half + half.T
@@ -94,6 +96,7 @@ def _device_inverse(matrix: Array) -> Array:
 
 
 @inverse.defjvp
+@full_precision
 def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     q = inverse(primals[0])
     return q, -(q @ tangents[0] @ q)
@@ -138,6 +141,7 @@ def primal_inverse(x: Array, ridge: Array) -> Array:
 
 
 @partial(primal_inverse.defjvp, symbolic_zeros=True)
+@full_precision
 def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (x, ridge), (x_dot, ridge_dot) = primals, tangents
     q = primal_inverse(x, ridge)
@@ -172,6 +176,7 @@ def _device_dual(x: Array, ridge: Array) -> Array:
 
 
 @partial(dual_inverse.defjvp, symbolic_zeros=True)
+@full_precision
 def _dual_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """O(n d²) too: Q dΛ Q = Q dΛ Λ⁻¹(I - xᵀPᵀ/n) with P = Qxᵀ, and Q dS Q from P dx Q."""
     (x, ridge), (x_dot, ridge_dot) = primals, tangents

@@ -42,6 +42,10 @@ STATUS_ADVICE: dict[int, str] = {
 }
 
 
+# For what is called from outside, and for derivative rules, which JAX may call later: on GPUs its own default for
+# products of single precision is TF32, with three digits.
+full_precision = jax.default_matmul_precision("highest")
+
 T = TypeVar("T")
 
 

@@ -15,7 +15,7 @@ from jax import lax
 
 from . import _linalg
 from ._checks import all_zero, as_ridge, as_rows, as_samples, is_concrete, require_finite, require_memory
-from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, pytree
+from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, full_precision, pytree
 from .gram import Gram
 from .imputation import impute_rows
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, can_see, check_scheme
@@ -55,6 +55,7 @@ class Fit(Result):
     status: Int[Array, ""]
     scheme: Scheme
 
+    @full_precision
     def predict(self, x: ArrayLike) -> Float[Array, "m d"]:
         """(m, d) every coordinate predicted from the others: x Aᵀ.
 
@@ -66,6 +67,7 @@ class Fit(Result):
         x = as_samples(x, columns=self.weights.shape[0], rows=1)
         return x @ self.weights.astype(x.dtype).T
 
+    @full_precision
     def impute(self, x: ArrayLike, observed: ArrayLike) -> Float[Array, "m d"]:
         """Fill hidden entries given the observed ones: x̂_M = -Q_MM⁻¹Q_MO x_O, row by row.
 
@@ -104,6 +106,7 @@ class Fit(Result):
         return load_fit(path)
 
 
+@full_precision
 def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -> Fit:
     """Fit the joint masked predictor in closed form.
 

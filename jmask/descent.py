@@ -15,7 +15,19 @@ from jax import lax
 
 from ._checks import as_ridge, as_samples, is_concrete, require_finite, require_memory
 from ._linalg import gram
-from ._types import CONVERGED, DIVERGED, MAX_STEPS, Array, ArrayLike, Float, Int, PRNGKeyArray, Result, pytree
+from ._types import (
+    CONVERGED,
+    DIVERGED,
+    MAX_STEPS,
+    Array,
+    ArrayLike,
+    Float,
+    Int,
+    PRNGKeyArray,
+    Result,
+    full_precision,
+    pytree,
+)
 from .closed_form import Fit, fit
 from .gram import Gram
 from .masking import Bernoulli, LeaveOneOut, Patterns, Scheme, can_see, check_scheme
@@ -54,6 +66,7 @@ class GradientFit(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def fit_gradient(
     x: ArrayLike | Gram,
     ridge: ArrayLike,
@@ -147,6 +160,7 @@ def fit_gradient(
     return _packed(problem, state, tolerance, data if compare else None, is_concrete(state))
 
 
+@full_precision
 def snapshots(
     x: ArrayLike | Gram,
     ridge: ArrayLike,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import all_zero, as_ridge, as_samples, is_concrete
-from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from .closed_form import Fit, fit
 from .covariance.base import unchecked_diagonal
 from .eigen import Eigen, empty_columns, predictor_eigen
@@ -59,6 +59,7 @@ class Directions(Result):
         return self.directions.shape[1]
 
 
+@full_precision
 def directions(x: ArrayLike, ridge: ArrayLike | Literal["detect"] = "detect") -> Directions:
     """Find the directions that stand out of independent noise of unknown variances: how many, how strong, how sure.
 

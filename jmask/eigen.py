@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from . import _linalg
 from ._checks import as_samples, as_symmetric
-from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Bool, Float, Int, Result, pytree
+from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Bool, Float, Int, Result, full_precision, pytree
 
 
 @pytree
@@ -42,6 +42,7 @@ class Eigen(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def predictor_eigen(fit_or_precision: Any, *, vectors: bool = True) -> Eigen:
     """Eigenvalues and eigenvectors of the weights A = I - D⁻¹Q, D = diag(Q).
 
@@ -114,6 +115,7 @@ def _predictor_eigen(precision: Array, kept: Array, vectors: bool) -> Eigen:
     return _pack((1 - values) / kept, columns, root)
 
 
+@full_precision
 def pca_eigen(x: ArrayLike, *, vectors: bool = True) -> Eigen:
     """Eigenvalues and eigenvectors of S = xᵀx/n: the pencil of A with Λ = 0 and D = I.
 
@@ -153,6 +155,7 @@ def _pca_eigen(x: Array, vectors: bool) -> Eigen:
     return _data_eigen(x, jnp.ones(x.shape[1], x.dtype), vectors)
 
 
+@full_precision
 def correlation_pca_eigen(x: ArrayLike, *, vectors: bool = True) -> Eigen:
     """Eigenvalues and eigenvectors of the correlations: the pencil S v = μ diag(S) v.
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from . import _linalg
 from ._checks import as_samples
-from ._types import Array, ArrayLike, Float, pytree
+from ._types import Array, ArrayLike, Float, full_precision, pytree
 
 
 @pytree
@@ -41,6 +41,7 @@ class Gram:
     count: Float[Array, ""]
 
     @classmethod
+    @full_precision
     def from_samples(cls, x: ArrayLike) -> "Gram":
         """The Gram of data (n, d), rows are samples; one row is enough."""
         x = as_samples(x, rows=1)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from ._checks import as_float, as_ridge, as_samples, require_finite
 from ._linalg import product, zero_diagonal
-from ._types import Array, ArrayLike, Float, PRNGKeyArray
+from ._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision
 from .masking import Bernoulli, LeaveOneOut, Patterns, Scheme, can_see, check_scheme
 
 _PATTERN_BATCH_ELEMENTS = 2**24  # patterns are mapped in batches that hold this many (sample, coordinate) entries
 
 
+@full_precision
 def masked_loss(weights: ArrayLike, x: ArrayLike, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -> Float[Array, ""]:
     """The objective: the sum over coordinates of the mean squared masked error, plus tr AΛAᵀ.
 
@@ -59,6 +60,7 @@ def _loss(weights: Array, x: Array, ridge: Array, scheme: Scheme) -> Array:
     return sample_errors(weights, x, scheme).sum() + penalty(weights, ridge)
 
 
+@full_precision
 def sampled_masked_loss(
     weights: ArrayLike, x: ArrayLike, ridge: ArrayLike, scheme: Scheme, key: PRNGKeyArray
 ) -> Float[Array, ""]:

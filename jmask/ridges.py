@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _linalg
 from ._checks import as_float, as_samples, is_concrete, require_not_negative
-from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from .closed_form import null_space
 from .masking import LeaveOneOut
 from .validation import leave_one_out_core, left_out_residual
@@ -37,6 +37,7 @@ class RidgePath(Result):
     status: Int[Array, " m"]
 
 
+@full_precision
 def ridge_path(x: ArrayLike, ridges: ArrayLike, *, centred: bool = False) -> RidgePath:
     """Train, leave-one-out and generalised cross-validation error at many ridges from one decomposition.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _linalg
 from ._checks import as_float, as_samples, is_concrete, require_finite
-from ._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
+from ._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision, pytree
 
 _ESTIMATE_RIDGE = 0.01  # of the mean variance
 
@@ -72,11 +72,13 @@ class Scales:
         object.__setattr__(self, "squares", squares)
         object.__setattr__(self, "probabilities", probabilities)
 
+    @full_precision
     def c(self, delta: ArrayLike) -> Array:
         """E[τ²/(1 + τ²δ)], the factor of Σ in the deterministic equivalent."""
         probabilities, terms = self._terms(delta)
         return terms @ probabilities
 
+    @full_precision
     def c2(self, delta: ArrayLike) -> Array:
         """E[τ⁴/(1 + τ²δ)²] = -dc/dδ."""
         probabilities, terms = self._terms(delta)
@@ -133,6 +135,7 @@ class Scales:
         return cls(jnp.asarray(squares / (weights @ squares)), jnp.asarray(weights))
 
     @classmethod
+    @full_precision
     def estimate(cls, x: ArrayLike) -> "Scales":
         """The law of τ² from data (n, d) with n well above d: Mahalanobis norms, one atom a sample.
 

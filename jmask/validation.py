@@ -14,12 +14,13 @@ from jax import lax
 
 from . import _linalg
 from ._checks import all_zero, as_ridge, as_samples, as_symmetric
-from ._types import Array, ArrayLike, Float
+from ._types import Array, ArrayLike, Float, full_precision
 from .closed_form import Fit, NullSpace, null_space, precision_matrix
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
 
 
+@full_precision
 def train_error(
     fit_or_weights: Fit | ArrayLike, x: ArrayLike, scheme: Scheme | None = None, *, per_coordinate: bool = False
 ) -> Float[Array, "..."]:
@@ -48,6 +49,7 @@ def train_error(
     return _mean(_sample_errors(weights, x, scheme), per_coordinate)
 
 
+@full_precision
 def test_error(
     fit_or_weights: Fit | ArrayLike, sigma: object, scheme: Scheme | None = None, *, per_coordinate: bool = False
 ) -> Float[Array, "..."]:
@@ -99,6 +101,7 @@ def _mean(errors: Array, per_coordinate: bool) -> Array:
     return errors if per_coordinate else errors.mean()
 
 
+@full_precision
 def leave_one_out_error(
     x: ArrayLike,
     ridge: ArrayLike,

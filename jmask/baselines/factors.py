@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from .. import _linalg
 from .._checks import as_float, as_samples, is_concrete
-from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Int
+from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Int, full_precision
 from ..eigen import column_scales, positive_values, principal_axes, without_empty
 from .predictor import Predictor, packed, weights_of
 
 
+@full_precision
 def ppca(x: ArrayLike, rank: ArrayLike) -> Predictor:
     """Probabilistic PCA: P is the inverse of VΛVᵀ + s2(I - VVᵀ).
 
@@ -60,6 +61,7 @@ def ppca(x: ArrayLike, rank: ArrayLike) -> Predictor:
     return _ppca(x, jnp.ones(x.shape[1], x.dtype), as_rank(rank, x.shape[1]))
 
 
+@full_precision
 def correlation_pca(x: ArrayLike, rank: ArrayLike) -> Predictor:
     """Probabilistic PCA of the standardised columns, mapped back: A = C A_corr C⁻¹, C the column scales.
 
@@ -99,6 +101,7 @@ def correlation_pca(x: ArrayLike, rank: ArrayLike) -> Predictor:
     return _ppca(x, column_scales(x), as_rank(rank, x.shape[1]))
 
 
+@full_precision
 def hetero_pca(
     x: ArrayLike, rank: ArrayLike, *, least_noise: float = 0.005, rtol: float | None = None, max_steps: int = 1000
 ) -> Predictor:
@@ -154,6 +157,7 @@ def hetero_pca(
     return _hetero_pca(x, as_rank(rank, x.shape[1]), *as_options(least_noise, rtol, max_steps, x.dtype))
 
 
+@full_precision
 def factor_analysis(
     x: ArrayLike, rank: ArrayLike, *, least_noise: float = 0.005, rtol: float | None = None, max_steps: int = 1000
 ) -> Predictor:

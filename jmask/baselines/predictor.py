@@ -5,7 +5,7 @@ import numpy as np
 
 from .. import _linalg
 from .._checks import as_samples, as_symmetric, is_concrete
-from .._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..masking import LeaveOneOut
 
 
@@ -32,6 +32,7 @@ class Predictor(Result):
         """One coordinate is hidden at a time."""
         return LeaveOneOut()
 
+    @full_precision
     def predict(self, x: ArrayLike) -> Float[Array, "m d"]:
         """(m, d) every coordinate predicted from the others: x Aᵀ.
 
@@ -44,6 +45,7 @@ class Predictor(Result):
         return x @ self.weights.astype(x.dtype).T
 
 
+@full_precision
 def from_precision(p: ArrayLike) -> Predictor:
     """Any precision matrix as a masked predictor: A = I - diag(P)⁻¹P.
 

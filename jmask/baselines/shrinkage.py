@@ -8,11 +8,12 @@ import numpy as np
 
 from .. import _linalg
 from .._checks import as_samples, is_concrete
-from .._types import CONVERGED, MAX_STEPS, SINGULAR, Array, ArrayLike
+from .._types import CONVERGED, MAX_STEPS, SINGULAR, Array, ArrayLike, full_precision
 from ..eigen import empty_columns, positive_values, principal_axes, without_empty
 from .predictor import Predictor, packed
 
 
+@full_precision
 def ledoit_wolf(x: ArrayLike) -> Predictor:
     """Linear shrinkage: P is the inverse of (1 - a)S + aμI, μ = tr S/d, a estimated from x.
 
@@ -51,6 +52,7 @@ def ledoit_wolf(x: ArrayLike) -> Predictor:
     return _ledoit_wolf(as_samples(x))
 
 
+@full_precision
 def nonlinear_shrinkage(x: ArrayLike) -> Predictor:
     """Analytical nonlinear shrinkage: every eigenvalue of S is replaced, by a formula without tuning.
 
@@ -92,6 +94,7 @@ def nonlinear_shrinkage(x: ArrayLike) -> Predictor:
     return _nonlinear_shrinkage(x)
 
 
+@full_precision
 def graphical_lasso(x: ArrayLike, alpha: float, *, atol: float = 1e-4, max_steps: int = 100) -> Predictor:
     """Sparse precision: the maximum of log det P - tr SP - alpha·Σ_{j≠k} |P_jk|, by scikit-learn.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, as_symmetric, is_concrete, require_finite
-from .._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
+from .._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision, pytree
 from ..scales import Scales
 from .resolvent import DiagonalResolvent, MatrixResolvent, Resolvent, SpectralResolvent
 
@@ -26,6 +26,7 @@ def _eigenvectors(matrix: Array) -> Array:
 
 
 @_eigenvectors.defjvp
+@full_precision
 def _eigenvectors_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     vectors = _eigenvectors(primals[0])
     gap, close = _gaps(eigenvalues_of(primals[0]))
@@ -40,6 +41,7 @@ def eigenvalues_of(matrix: Array) -> Array:
 
 
 @eigenvalues_of.defjvp
+@full_precision
 def _eigenvalues_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     vectors = _eigenvectors(primals[0])
     return eigenvalues_of(primals[0]), ((tangents[0] @ vectors) * vectors).sum(0)
@@ -53,6 +55,7 @@ def _spectral_diagonal(matrix: Array, eigenvalues: Array, values: Array, slopes:
 
 
 @_spectral_diagonal.defjvp
+@full_precision
 def _spectral_diagonal_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     matrix, eigenvalues, values, slopes = primals
     vectors = _eigenvectors(matrix)
@@ -111,6 +114,7 @@ class Covariance:
         """A population and shift with the same tr ΣR(c) for every c, cheap to evaluate again and again."""
         return self, shift
 
+    @full_precision
     def sample(self, key: PRNGKeyArray, n: int, scales: Scales | None = None) -> Float[Array, "n d"]:
         """Rows x_i = τ_i Σ^{1/2} g_i, g standard normal; τ = 1 without ``scales``.
 

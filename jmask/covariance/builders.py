@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, as_samples, is_concrete, require_finite
-from .._types import Array, ArrayLike
+from .._types import Array, ArrayLike, full_precision
 from .base import Dense, Diagonal
 from .spiked import Spiked
 from .structured import Circulant, Isotropic
@@ -154,6 +154,7 @@ def inverse_marchenko_pastur(d: int, ratio: float) -> Isotropic:
     return Isotropic(np.sqrt(within(1 / x) / within(x)))
 
 
+@full_precision
 def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, noise: ArrayLike = 1.0) -> Spiked:
     """The covariance of a mixture: class means ``centres`` (k, d) around their average, on independent noise.
 
@@ -225,6 +226,7 @@ def _principal(rows: Array) -> tuple[Array, Array]:
     return strengths, jnp.where(positive[:, None], units, axes).T
 
 
+@full_precision
 def from_samples(x: ArrayLike) -> Dense:
     """The plug-in population xᵀx/n of data (n, d); centre the data first.
 

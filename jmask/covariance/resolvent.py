@@ -15,7 +15,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .._implicit import CACHED, in_lanes
 from .._linalg import fourier, solve_small
-from .._types import Array, ArrayLike
+from .._types import Array, ArrayLike, full_precision
 
 
 def promoted(values: Array, c: ArrayLike, shift: ArrayLike) -> tuple[Array, Array, Array]:
@@ -43,6 +43,7 @@ def _spectral_sum(a: int, p: int, eigenvalues: Array, c: Array, shift: Array) ->
 
 
 @partial(_spectral_sum.defjvp, symbolic_zeros=True)
+@full_precision
 def _spectral_sum_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (eigenvalues, c, shift), (eigenvalues_dot, c_dot, shift_dot) = primals, tangents
     value = _spectral_sum(a, p, *primals)
@@ -213,6 +214,7 @@ def _from_eigenvectors(matrix: Array, eigenvalues: Array, vectors: Array, c: Arr
 
 
 @_from_eigenvectors.defjvp
+@full_precision
 def _from_eigenvectors_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (matrix, _, _, c, _), (matrix_dot, _, _, c_dot, shift_dot) = primals, tangents
     r = _from_eigenvectors(*primals)
@@ -232,6 +234,7 @@ def _power_diagonal(a: int, p: int, matrix: Array, eigenvalues: Array, vectors: 
 
 
 @partial(_power_diagonal.defjvp, symbolic_zeros=True)
+@full_precision
 def _power_diagonal_jvp(a: int, p: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     matrix, eigenvalues, vectors, c, shift = primals
     matrix_dot, _, _, c_dot, shift_dot = tangents

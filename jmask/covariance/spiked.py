@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
-from .._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
+from .._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision, pytree
 from .base import Covariance, Dense, eigenvalues_of, unchecked_dense
 from .resolvent import DelocalisedResolvent, Resolvent, WoodburyResolvent
 from .structured import Isotropic, random_directions
@@ -102,10 +102,12 @@ class Spiked(Covariance):
             raise ValueError("the directions of this Spiked population are not fixed: call realise(key) first")
         return self.directions
 
+    @full_precision
     def matrix(self) -> Float[Array, "d d"]:
         directions = self._require_directions()
         return self.bulk.matrix() + (directions * self.strengths[None, :]) @ directions.T
 
+    @full_precision
     def diagonal(self) -> Float[Array, " d"]:
         if self.directions is None:
             return self.bulk.diagonal() + self.strengths.sum() / self.dimension

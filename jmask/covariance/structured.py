@@ -6,7 +6,7 @@ import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
 from .._linalg import fourier
-from .._types import Array, ArrayLike, Float, PRNGKeyArray, pytree
+from .._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision, pytree
 from .base import Covariance, Dense, as_spectrum, unchecked_dense, unchecked_diagonal
 from .resolvent import CirculantResolvent, IsotropicResolvent, MatrixResolvent, Resolvent
 
@@ -146,6 +146,7 @@ class Isotropic(Covariance):
             raise ValueError("this Isotropic population has no eigenvectors yet: call realise(key) first")
         return self.vectors
 
+    @full_precision
     def matrix(self) -> Float[Array, "d d"]:
         vectors = self._require_vectors()
         return (vectors * self.spectrum[None, :]) @ vectors.T

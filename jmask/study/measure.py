@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._types import Array, Float, PRNGKeyArray
+from .._types import Array, Float, PRNGKeyArray, full_precision
 from ..closed_form import Fit, fit
 from ..covariance import Covariance, Spiked
 from ..covariance.structured import random_directions
@@ -51,6 +51,7 @@ class Draw(NamedTuple):
     bulk: Array
 
 
+@full_precision
 def simulate(
     setting: Setting,
     population: Covariance,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._types import CONVERGED, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance, Diagonal
 from ..scales import Scales
 from .bulk_law import BulkLaw, bulk_law
@@ -32,6 +32,7 @@ class Atoms(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def atoms(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, scales: Scales | None = None) -> Atoms:
     """Eigenvalues of A shared by a positive fraction of all, which appear when samples are few.
 

@@ -15,7 +15,7 @@ from jax import lax
 
 from .._checks import is_concrete
 from .._implicit import implicit
-from .._types import CONVERGED, Array, ArrayLike, Bool, Float, pytree
+from .._types import CONVERGED, Array, ArrayLike, Bool, Float, full_precision, pytree
 from ..covariance import Covariance
 from ..covariance.base import unchecked_diagonal
 from .bulk_atoms import groups
@@ -53,6 +53,7 @@ class Scan:
         return self.x.imag > 0
 
 
+@full_precision
 def edges(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, *, intervals: int = INTERVALS) -> Float[Array, "k 2"]:
     """Intervals that the continuous spectrum of A fills, for Gaussian data.
 

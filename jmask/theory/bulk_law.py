@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .._implicit import implicit
 from .._linalg import congruent_eigenvalues
-from .._types import CONVERGED, Array, Complex, Float, Int, pytree
+from .._types import CONVERGED, Array, Complex, Float, Int, full_precision, pytree
 from ..covariance import Covariance, Diagonal, Spiked
 from ..covariance.base import eigenvalues_of, unchecked_dense, unchecked_diagonal
 from ..scales import Scales
@@ -114,6 +114,7 @@ def _levels(whitener: Array, values: Array) -> Array:
 
 
 @partial(_levels.defjvp, symbolic_zeros=True)
+@full_precision
 def _levels_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (w, values), (w_dot, values_dot) = primals, tangents
     matrix, change = (w * values[None, :]) @ w.T, jnp.zeros_like(w)

@@ -15,7 +15,7 @@ from jax import lax
 
 from .._checks import all_zero, as_count, as_float, as_ridge, is_concrete, require_not_negative
 from .._implicit import implicit, newton
-from .._types import CONVERGED, NO_SOLUTION, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import CONVERGED, NO_SOLUTION, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance, Isotropic
 from ..covariance.resolvent import Resolvent
 from ..scales import Scales
@@ -58,6 +58,7 @@ class FixedPoint(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def fixed_point(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, scales: Scales | None = None) -> FixedPoint:
     """Solve the self-consistent equation of the sample resolvent.
 
@@ -103,6 +104,7 @@ def fixed_point(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, scales: 
     return solve(covariance, n, ridge, scales, may_vanish(ridge))
 
 
+@full_precision
 def effective_ridge(eigenvalues: ArrayLike, n: ArrayLike, ridge: ArrayLike) -> Float[Array, "..."]:
     """κ with ridge = κ(1 - df₁(κ)/n), df₁ = Σ_i s_i/(s_i + κ): the ridge that the population feels.
 

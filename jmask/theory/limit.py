@@ -6,7 +6,7 @@ import numpy as np
 
 from .._checks import as_count, as_float, is_concrete, require_not_negative
 from .._implicit import implicit, newton
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Diagonal
 
 
@@ -29,6 +29,7 @@ class Limit(Result):
     status: Int[Array, "..."]
 
 
+@full_precision
 def bayes(bulk: Diagonal, n: ArrayLike, strength: ArrayLike) -> Limit:
     """The best threshold and overlap that any method can have: θ* = √(γ/mean(v²)), v = 1/σ², γ = d/n.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from .._checks import as_float
-from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Bool, Float, Int, Result, pytree
+from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Bool, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance
 from .equivalent import checked
 from .held import held, undifferentiated
@@ -76,6 +76,7 @@ class Floor(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) -> Floor:
     """Find the least masked risk that any function of the sample covariance can reach.
 
@@ -241,6 +242,7 @@ def _at_least(
 
 
 # ------------------------------------------------------------------------------------------- the best rank
+@full_precision
 def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) -> PpcaError:
     """Probabilistic PCA at the rank of its least masked error.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import is_concrete
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance
 from ..covariance.base import unchecked_dense
 from ..masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
@@ -52,6 +52,7 @@ class Errors(Result):
     status: Int[Array, "..."]
 
 
+@full_precision
 def errors(
     covariance: Covariance,
     n: ArrayLike,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
-from .._types import NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance
 from .equivalent import checked
 from .real_axis import (
@@ -79,6 +79,7 @@ class PpcaError(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def spectral_error(
     covariance: Covariance,
     n: ArrayLike,
@@ -183,6 +184,7 @@ def risk_of(covariance: Covariance, nodes: SampleSpectrum, h: Array) -> Array:
 
 
 # ------------------------------------------------------------------------------------------- probabilistic PCA
+@full_precision
 def ppca(covariance: Covariance, n: ArrayLike, rank: ArrayLike, *, rtol: float | None = None) -> PpcaError:
     """Predict the masked and the reconstruction error of probabilistic PCA at a given rank.
 
@@ -263,6 +265,7 @@ def _cut_errors(covariance: Covariance, nodes: SampleSpectrum, cut: Array) -> tu
 
 
 # ------------------------------------------------------------------------------------------- ξ(x)
+@full_precision
 def eigenvector_variance(covariance: Covariance, n: ArrayLike, x: ArrayLike) -> Float[Array, "..."]:
     """ξ(x): the population variance vᵀΣv along the sample eigenvector v of eigenvalue x.
 

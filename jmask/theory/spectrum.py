@@ -8,7 +8,7 @@ import numpy as np
 
 from .._checks import as_float, is_concrete, require_finite
 from .._implicit import implicit
-from .._types import CONVERGED, Array, ArrayLike, Complex, Float
+from .._types import CONVERGED, Array, ArrayLike, Complex, Float, full_precision
 from ..covariance import Covariance, Diagonal
 from ..covariance.base import unchecked_diagonal
 from ..scales import Scales
@@ -19,6 +19,7 @@ from .bulk_points import cumulative_at, density_at, on_grid, quantiles_at
 from .equivalent import checked, may_vanish
 
 
+@full_precision
 def stieltjes(
     covariance: Covariance, n: ArrayLike, ridge: ArrayLike, z: ArrayLike, scales: Scales | None = None
 ) -> Complex[Array, "..."]:
@@ -74,6 +75,7 @@ def stieltjes(
     return _stieltjes(law, z)
 
 
+@full_precision
 def density(
     covariance: Covariance, n: ArrayLike, ridge: ArrayLike, grid: ArrayLike, scales: Scales | None = None
 ) -> Float[Array, "..."]:
@@ -118,6 +120,7 @@ def density(
     return density_on(table, grid.ravel()).reshape(grid.shape)
 
 
+@full_precision
 def cumulative(
     covariance: Covariance, n: ArrayLike, ridge: ArrayLike, grid: ArrayLike, scales: Scales | None = None
 ) -> Float[Array, "..."]:
@@ -162,6 +165,7 @@ def cumulative(
     return cumulative_on(table, grid.ravel()).reshape(grid.shape)
 
 
+@full_precision
 def quantiles(
     covariance: Covariance, n: ArrayLike, ridge: ArrayLike, probabilities: ArrayLike, scales: Scales | None = None
 ) -> Float[Array, "..."]:

@@ -14,7 +14,19 @@ from jax import lax
 
 from .._checks import is_concrete
 from .._implicit import implicit
-from .._types import CONVERGED, MAX_STEPS, NON_FINITE, Array, ArrayLike, Bool, Float, Int, Result, pytree
+from .._types import (
+    CONVERGED,
+    MAX_STEPS,
+    NON_FINITE,
+    Array,
+    ArrayLike,
+    Bool,
+    Float,
+    Int,
+    Result,
+    full_precision,
+    pytree,
+)
 from ..covariance import Covariance, Spiked
 from .equivalent import may_vanish
 from .outlier_equation import POWERS, Problem, Spike, Vector, overlap_at, residual
@@ -56,6 +68,7 @@ class Outliers(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def threshold(bulk: Covariance, n: ArrayLike, ridge: ArrayLike, estimator: Estimator = "masked") -> Float[Array, ""]:
     """Strength beyond which a delocalised spike leaves the bulk: θ_c = -d/(c tr R) at the right edge.
 
@@ -114,6 +127,7 @@ def _threshold(bulk: Covariance, n: Array, ridge: Array, estimator: Estimator, v
     return jnp.where(status == CONVERGED, critical, jnp.nan)
 
 
+@full_precision
 def outliers(
     spiked: Spiked,
     n: ArrayLike,

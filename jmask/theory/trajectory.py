@@ -8,7 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_float, is_concrete, require_not_negative
-from .._types import CONVERGED, DIVERGED, MAX_STEPS, NON_FINITE, Array, ArrayLike, Float, Int, Result, pytree
+from .._types import (
+    CONVERGED,
+    DIVERGED,
+    MAX_STEPS,
+    NON_FINITE,
+    Array,
+    ArrayLike,
+    Float,
+    Int,
+    Result,
+    full_precision,
+    pytree,
+)
 from ..covariance import Covariance, Diagonal
 from .coordinate import Coordinates, coordinates
 from .equivalent import checked
@@ -49,6 +61,7 @@ class Descent(Result):
     status: Int[Array, "..."]
 
 
+@full_precision
 def descent(
     covariance: Covariance,
     n: ArrayLike,

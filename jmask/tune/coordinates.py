@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from .._checks import as_samples
-from .._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, PRNGKeyArray, Result, pytree
+from .._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, PRNGKeyArray, Result, full_precision, pytree
 from ..closed_form import fit
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
 from ..objective import sample_errors
@@ -74,6 +74,7 @@ class TunedRidges(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def ridge_per_coordinate(
     x: ArrayLike,
     groups: ArrayLike | None = None,

@@ -15,7 +15,19 @@ from jax.flatten_util import ravel_pytree
 from .._checks import as_count
 from .._implicit import implicit
 from .._linalg import inverse, solve_small
-from .._types import CONVERGED, MAX_STEPS, NO_SOLUTION, Array, ArrayLike, Float, Int, PRNGKeyArray, Result, pytree
+from .._types import (
+    CONVERGED,
+    MAX_STEPS,
+    NO_SOLUTION,
+    Array,
+    ArrayLike,
+    Float,
+    Int,
+    PRNGKeyArray,
+    Result,
+    full_precision,
+    pytree,
+)
 from ..covariance import Circulant, Covariance, Diagonal, Isotropic
 from ..masking import LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from ..scales import Scales
@@ -49,6 +61,7 @@ class SamplesNeeded(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def samples_needed(
     covariance: Covariance,
     target: ArrayLike,
@@ -205,6 +218,7 @@ def _error_bars(misfit: _Misfit, parameters: Any, data: tuple) -> Any:
     return restore(jnp.sqrt(jnp.diagonal(inverse(slopes.T @ slopes))))
 
 
+@full_precision
 def fit_population(
     population: Callable[[Any], Covariance],
     start: Any,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_count
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance, Diagonal, Spiked
 from ..theory.equivalent import as_population
 from ..theory.limit import bayes
@@ -50,6 +50,7 @@ class TunedDetector(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def detection_ridge(
     bulk: Covariance,
     n: ArrayLike,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import as_rate, as_samples, is_concrete
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..masking import Bernoulli
 from ..validation import left_out_bernoulli
 from .intervals import Interval
@@ -52,6 +52,7 @@ _LEAST_RATE = 1e-3  # a search in the logit does not leave 0 by itself
 _BOUNDS = {"hide_rate": Interval(0, 1), "ridge": Interval(0)}
 
 
+@full_precision
 def hide_rate(x: ArrayLike, test_hide_rate: ArrayLike, *, centred: bool = False) -> TunedMask:
     """Choose hiding rate and ridge together, for the hiding rate that will be met.
 

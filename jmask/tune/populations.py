@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._implicit import implicit
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
 from ..scales import Scales
@@ -46,6 +46,7 @@ class PopulationRidge(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def population_ridge(
     covariance: Covariance,
     n: ArrayLike,

@@ -8,7 +8,7 @@ from jax import lax
 
 from .._checks import as_samples
 from .._implicit import implicit
-from .._types import Array, ArrayLike, Float, Int, Result, pytree
+from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
 from ..ridges import errors_on_axes, path_axes
 from ..validation import leave_one_out_core
@@ -47,6 +47,7 @@ class TunedRidge(Result):
     status: Int[Array, ""]
 
 
+@full_precision
 def ridge(x: ArrayLike, scheme: Scheme = LeaveOneOut(), *, centred: bool = False) -> TunedRidge:
     """Choose the ridge by exact leave-one-out error.
 
