@@ -26,9 +26,11 @@ def cuda():
         return None
 
 
+# Under ``jax.default_device`` programs are those of the device: lanes on CPU go through in chunks that fit in cache.
+
+
 def normal(n, d, dtype, device, seed=0):
-    with jax.default_device(device):
-        return jax.random.normal(jax.random.key(seed), (n, d), dtype)
+    return jax.default_device(device)(jax.random.normal)(jax.random.key(seed), (n, d), dtype)
 
 
 def peak(dtype, device, d):
@@ -46,7 +48,7 @@ def closed_form(d, dtype, device, host, top, count):
     rows = [value(f"{label}: share of GEMM peak", share, at_least=0.5 if double and d == 16384 else None)]
     small = min(d, LARGEST_ON_CPU)
     on_host = normal(small, small, dtype, host)
-    slow = rounds({"cpu": lambda: jm.fit(on_host, RIDGE).weights}, 3)["cpu"] * count
+    slow = rounds({"cpu": jax.default_device(host)(lambda: jm.fit(on_host, RIDGE).weights)}, 3)["cpu"] * count
     what = f"{label}: {cores()} CPU cores over GPU"
     least = 20.0 if double and d == 16384 else None
     return [*rows, ratio(what, slow[:count], times, scale=(d / small) ** 3, at_least=least)]
@@ -81,7 +83,7 @@ def sweep(d, seeds, device, host, count):
         with jax.default_device(where):
             keys = jax.random.split(jax.random.key(0), draws)
         given = jax.device_put((sigma, np.linalg.cholesky(sigma).T), where)
-        calls[name] = lambda keys=keys, given=given: program(keys, *given)
+        calls[name] = jax.default_device(where)(lambda keys=keys, given=given: program(keys, *given))
     times = rounds(calls, count)
     scale = seeds / max(4, seeds // 16)
     what = f"sweep of {seeds} seeds, d = {d}, n = {2 * d}: {cores()} CPU cores over GPU"
@@ -93,7 +95,10 @@ def theory(points, device, host, count):
     calls = {}
     for name, where in (("gpu", device), ("cpu", host)):
         ridges = jax.device_put(np.geomspace(1e-4, 10, points), where)
-        calls[name] = lambda ridges=ridges, v=jax.device_put(s, where): jm.theory.effective_ridge(v, 300.0, ridges)
+        values = jax.device_put(s, where)
+        calls[name] = jax.default_device(where)(
+            lambda ridges=ridges, v=values: jm.theory.effective_ridge(v, 300.0, ridges)
+        )
     times = rounds(calls, count)
     return [ratio(f"effective ridges at {points} ridges: {cores()} CPU cores over GPU", times["cpu"], times["gpu"])]
 

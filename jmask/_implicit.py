@@ -128,7 +128,9 @@ def in_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     Never differentiated. With one lane it keeps out of reach of XLA's batched LAPACK calls: two of them in one program
     can wait for each other for ever on a CPU with few cores (seen with jaxlib 0.10).
     """
-    if jax.default_backend() != "cpu":
+    # As ``jax.default_device`` sets it: a device, or the name of a platform.
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if (jax.default_backend() if device is None else getattr(device, "platform", device)) != "cpu":
         return function
     laned = custom_vmap(function)
 

@@ -2,7 +2,7 @@
 
 On CPU, XLA has neither a symmetric product nor an inverse of a positive definite matrix: from a size on (measured by
 benchmarks/kernels.py) both are one call to LAPACK, and large products one to BLAS. Elsewhere, and on accelerators,
-they are XLA's own.
+they are made of XLA's products and factors, those of large matrices by halves.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from . import _lapack
 from ._types import Array, full_precision
 
 _LAPACK_FROM = 256
+_HALVED_FROM = 4096  # elsewhere: products of half the size still fill a large GPU, and there are few to compile
 _PRODUCT_FROM = 1536  # below, BLAS's threads, which wait busily for more work, take from XLA's what it saves
 
 
@@ -44,8 +45,58 @@ def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 @jax.custom_jvp
 def gram(x: Array) -> Array:
     """xᵀx (d, d) of x (n, d)."""
+    return _by_platform("gram", lambda x: _mirrored(_lower_gram(x)), x.shape[1], x)
+
+
+# Without LAPACK: one triangle of a symmetric matrix, from products of halves, so that no other is computed but to be
+# thrown away. n d² operations of a Gram matrix, 2d³/3 of the inverse of a triangle and d³/2 of its square, where whole
+# products take 2n d², d³ and 2d³.
+
+
+def _lower_gram(x: Array) -> Array:
+    """The lower triangle of xᵀx; what is above is not defined."""
     # XLA on CPU is slow where it contracts the leading axis itself.
-    return _by_platform("gram", lambda x: lax.optimization_barrier(x.T) @ x, x.shape[1], x)
+    return _lower_outer(lax.optimization_barrier(x.T))
+
+
+def _lower_outer(rows: Array) -> Array:
+    """The lower triangle of rows rowsᵀ."""
+    d = rows.shape[0]
+    if d < _HALVED_FROM:
+        return rows @ rows.T
+    upper, lower = rows[: d // 2], rows[d // 2 :]
+    return _below(_lower_outer(upper), lower @ upper.T, _lower_outer(lower))
+
+
+def _below(upper: Array, corner: Array, lower: Array) -> Array:
+    """[[upper, 0], [corner, lower]]."""
+    return jnp.block([[upper, jnp.zeros_like(corner.T)], [corner, lower]])
+
+
+def _mirrored(lower: Array) -> Array:
+    """The symmetric matrix with this lower triangle."""
+    return jnp.tril(lower) + jnp.tril(lower, -1).T
+
+
+def _lower_inverse(factor: Array) -> Array:
+    """L⁻¹ of a lower triangular L."""
+    d = factor.shape[0]
+    if d < _HALVED_FROM:
+        return lax.linalg.triangular_solve(factor, jnp.eye(d, dtype=factor.dtype), left_side=True, lower=True)
+    half = d // 2
+    upper, lower = _lower_inverse(factor[:half, :half]), _lower_inverse(factor[half:, half:])
+    return _below(upper, -lower @ (factor[half:, :half] @ upper), lower)
+
+
+def _lower_square(factor: Array) -> Array:
+    """The lower triangle of LᵀL for a lower triangular L."""
+    d = factor.shape[0]
+    if d < _HALVED_FROM:
+        return factor.T @ factor
+    half = d // 2
+    corner, lower = factor[half:, :half], factor[half:, half:]
+    upper = _lower_square(factor[:half, :half]) + _lower_gram(corner)
+    return _below(upper, lower.T @ corner, _lower_square(lower))
 
 
 @gram.defjvp
@@ -87,12 +138,12 @@ def inverse(matrix: Array) -> Array:
 
 
 def _device_inverse(matrix: Array) -> Array:
+    """From its lower triangle."""
     d = matrix.shape[0]
     factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
     pivots = jnp.diagonal(factor) ** 2
     floor = d * jnp.finfo(matrix.dtype).eps * jnp.diagonal(matrix)
-    half = lax.linalg.triangular_solve(factor, jnp.eye(d, dtype=factor.dtype), left_side=True, lower=True)
-    return jnp.where(jnp.all(pivots > floor), half.T @ half, jnp.nan)
+    return jnp.where(jnp.all(pivots > floor), _mirrored(_lower_square(_lower_inverse(factor))), jnp.nan)
 
 
 @inverse.defjvp
@@ -135,7 +186,7 @@ def primal_inverse(x: Array, ridge: Array) -> Array:
     """(xᵀx/n + Λ)⁻¹ (d, d) for a scalar or a vector of ridges; NaN as ``inverse``. O(n d² + d³)."""
 
     def device(x: Array, ridge: Array) -> Array:
-        return _device_inverse(add_diagonal(gram(x) / x.shape[0], ridge))
+        return _device_inverse(add_diagonal(_lower_gram(x) / x.shape[0], ridge))
 
     return _by_platform("primal_inverse", device, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
 

@@ -129,6 +129,16 @@ def test_vmap_has_one_status_a_lane():
     assert jnp.isnan(gradients[1])
 
 
+def test_lanes_go_in_chunks_on_a_cpu_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    solved = jax.vmap(lambda b: newton(quadratic, b + 1.3, (0.3, b))[0])
+    b = jnp.ones(2**18)
+    assert "scan" not in str(jax.make_jaxpr(solved)(b))
+    for device in ("cpu", jax.devices("cpu")[0]):
+        with jax.default_device(device):
+            assert "scan" in str(jax.make_jaxpr(solved)(b))
+
+
 def test_vmap_of_vector_roots():
     matrix, b = SYSTEM
     batch = jnp.stack([b, 2 * b])

@@ -39,6 +39,24 @@ def test_inverse_is_as_accurate_as_substitution(d, condition):
     assert np.abs(found - expected).max() < 100 * 2.2e-16 * condition * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("d", [31, 70])
+def test_by_halves_without_lapack(d, monkeypatch):
+    monkeypatch.setattr(_linalg, "_HALVED_FROM", 16)
+    x = np.random.default_rng(0).standard_normal((2 * d, d))
+    found = np.asarray(_linalg.gram(jnp.asarray(x)))
+    np.testing.assert_allclose(found, x.T @ x, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(found, found.T)
+    ridge = jnp.linspace(0.1, 1, d)
+    for kernel, rows in ((_linalg.primal_inverse, x), (_linalg.dual_inverse, x[: d // 2])):
+        found = np.asarray(kernel(jnp.asarray(rows), ridge))
+        expected = np.linalg.inv(rows.T @ rows / len(rows) + np.diag(ridge))
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(jax.vmap(kernel)(jnp.asarray(rows)[None], ridge[None])[0], found, atol=1e-12)
+    stiff = np.diag(10.0 ** -np.linspace(0, 9, d)) + 1e-12 * expected
+    np.testing.assert_allclose(_linalg.inverse(jnp.asarray(stiff)) @ stiff, np.eye(d), atol=1e-6)
+    assert bool(jnp.isnan(_linalg.inverse(jnp.asarray(x[: d // 2].T @ x[: d // 2]))).all())
+
+
 def test_inverse_of_a_singular_matrix_is_nan():
     x = np.random.default_rng(0).standard_normal((300, 515))
     assert bool(jnp.isnan(_linalg.inverse(jnp.asarray(x.T @ x))).all())
