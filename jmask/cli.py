@@ -28,6 +28,7 @@ ScaleOption = Annotated[Scale, typer.Option(help="what is done to each column fi
 Columns = Annotated[
     str | None, typer.Option(metavar="A,B,C", help="columns to use, by name (by number from 0 without a header)")
 ]
+Dimension = Annotated[int | None, typer.Option(help="of a population by name; default 200")]
 IdColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="column that names the rows; found if first and text")
 ]
@@ -59,7 +60,7 @@ def fit(
     scale: ScaleOption = Scale.CENTER,
     columns: Columns = None,
     id_column: IdColumn = None,
-    seed: Annotated[int, typer.Option(help="for the 20% of rows held out")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for the 20% of rows held out")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-DATA")] = None,
 ) -> None:
     """Fit DATA, compare on held-out rows, write the fit, summary.json and figures."""
@@ -105,19 +106,21 @@ def theory(
             "spiked:STRENGTH,…; or a data file as for fit, or digits",
         ),
     ] = "ar1:0.9",
-    dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
+    dimension: Dimension = None,
     ridge: Annotated[
         str | None, typer.Option(metavar="A,B,best", help="penalties; best: that of least test error at every n")
     ] = None,
     ratio: Annotated[str, typer.Option(metavar="LOW..HIGH", help="range of n/d")] = "0.1..10",
-    points: Annotated[int, typer.Option(help="how many n/d, evenly in their logarithm; a few more near n = d")] = 60,
+    points: Annotated[
+        int, typer.Option(min=2, help="how many n/d, evenly in their logarithm; a few more near n = d")
+    ] = 60,
     mask: Mask = "leave-one-out",
     elliptical: Annotated[bool, typer.Option("--elliptical", help="heavy tails: scales estimated from DATA")] = False,
     simulate: Annotated[int, typer.Option(metavar="SEEDS", help="fits to so many samples, on top; 0: none")] = 0,
     scale: ScaleOption = Scale.CENTER,
     columns: Columns = None,
     id_column: IdColumn = None,
-    seed: Annotated[int, typer.Option(help="for random directions and for --simulate")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for random directions and for --simulate")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-theory-NAME")
     ] = None,
@@ -165,10 +168,11 @@ def phase(
         str | None, typer.Option(metavar="LOW..HIGH", help="of the direction; default around the thresholds")
     ] = None,
     points: Annotated[
-        int | None, typer.Option(help="along either axis, evenly in their logarithm; default 40, or 16 for a matrix")
+        int | None,
+        typer.Option(min=2, help="along either axis, evenly in their logarithm; default 40, or 16 for a matrix"),
     ] = None,
     simulate: Annotated[int, typer.Option(metavar="SEEDS", help="samples at each of 16 places, on top; 0: none")] = 0,
-    seed: Annotated[int, typer.Option(help="for --simulate")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for --simulate")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-phase-NAME")
     ] = None,
@@ -199,12 +203,12 @@ def tune(
     hide_rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="also choose how to train for inputs missing at this rate")
     ] = None,
-    folds: Annotated[int, typer.Option(help="of the rows held out in turn to stop the tuning")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="of the rows held out in turn to stop the tuning")] = 5,
     nested: Annotated[bool, typer.Option("--nested", help="repeat all of it within each fold: slow, strict")] = False,
     scale: ScaleOption = Scale.CENTER,
     columns: Columns = None,
     id_column: IdColumn = None,
-    seed: Annotated[int, typer.Option(help="for the 20% of rows held out, and the folds")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for the 20% of rows held out, and the folds")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-tune-DATA")] = None,
 ) -> None:
     """Choose a ridge for every column of DATA by gradient; say what that gains on held-out rows, and draw the path."""
@@ -231,17 +235,18 @@ def descent(
     source: Annotated[
         str, typer.Argument(metavar="[POPULATION|DATA]", help="a population as for theory, or a data file, or digits")
     ] = "ar1:0.9",
-    dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
+    dimension: Dimension = None,
     rows: Annotated[
-        int | None, typer.Option(metavar="N", help="samples to train on; default two a column, as far as DATA goes")
+        int | None,
+        typer.Option(min=1, metavar="N", help="samples to train on; default two a column, as far as DATA goes"),
     ] = None,
     ridge: Annotated[float, typer.Option(help="penalty of the objective that is descended")] = 0.0,
-    steps: Annotated[int, typer.Option(help="of every optimiser")] = 1000,
+    steps: Annotated[int, typer.Option(min=2, max=999_999, help="of every optimiser")] = 1000,
     draws: Annotated[int, typer.Option(help="descents on so many samples, on top; 0: none")] = 3,
     scale: ScaleOption = Scale.CENTER,
     columns: Columns = None,
     id_column: IdColumn = None,
-    seed: Annotated[int, typer.Option(help="for random directions and the samples")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for random directions and the samples")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-descent-NAME")
     ] = None,
@@ -310,13 +315,13 @@ def compare(
             "or a data file as for fit, or digits; default ar1:0.9",
         ),
     ] = None,
-    dimension: Annotated[int | None, typer.Option(help="of a population by name; default 200")] = None,
+    dimension: Dimension = None,
     ratio: Annotated[float | None, typer.Option(help="n/d of a population by name; default 2")] = None,
     families: Annotated[bool, typer.Option("--map", help="instead: a map over five families and n/d")] = False,
     scale: ScaleOption = Scale.CENTER,
     columns: Columns = None,
     id_column: IdColumn = None,
-    seed: Annotated[int, typer.Option(help="for random directions, and for the 20% of rows held out")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="for random directions, and for the 20% of rows held out")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="directory to write; default jmask-compare-NAME")
     ] = None,

@@ -173,7 +173,7 @@ def test_bad_options(capsys, data):
     Path("g.txt").write_text("5 5 5 5 5 5")
     assert "at least two different labels" in refused(capsys, *fit, "--mask", "partition:g.txt")
     assert "has no column 'z'" in refused(capsys, *fit, "--columns", "a,z")
-    assert "--seed must not be negative" in refused(capsys, *fit, "--seed", "-3")
+    assert "Invalid value for '--seed'" in refused(capsys, *fit, "--seed", "-3")
     assert "'--scale'" in refused(capsys, *fit, "--scale", "big")
     assert "No such option" in refused(capsys, *fit, "--rigde", "1")
     assert "No such command" in refused(capsys, "fitt")

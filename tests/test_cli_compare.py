@@ -145,7 +145,7 @@ def test_nothing_is_left_half_written(capsys, monkeypatch):
         (["diagonal:0"], "the population does not vary"),
         (["isotropic", "--ratio", "0"], "--ratio must be positive and finite, got 0"),
         (["isotropic", "--ratio", "nan"], "--ratio must be positive and finite, got nan"),
-        (["isotropic", "--seed", "-1"], "--seed must not be negative"),
+        (["isotropic", "--seed", "-1"], "Invalid value for '--seed'"),
         (["digits", "--ratio", "2"], "--ratio is for a population by name"),
         (["digits", "--dimension", "9"], "--dimension is for a population by name"),
         (["isotropic", "--map"], "--map draws families of its own: give it without a population or data"),

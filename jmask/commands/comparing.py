@@ -17,12 +17,12 @@ from ..validation import train_error
 from . import report
 from .comparison import Entry, compare, split_rows
 from .curve import ridge_curve
-from .fitting import _MIN_ROWS
-from .learning_curve import Source, _from_data, _named
+from .fitting import MIN_ROWS
 from .options import Scale, Scaling, check_directory, output_directory
 from .progress import status, warn
 from .rival_map import FAMILIES, MAP_DIMENSION, RiskMap, risk_map
 from .rivals import CONDITIONAL, FLOOR, MEAN, NONLINEAR, PPCA, RIDGE, Fight, fight
+from .source import Source, read_source
 from .summary import header, write_summary
 
 _DEFAULT, _DEFAULT_RATIO = "ar1:0.9", 2.0
@@ -54,8 +54,6 @@ def run_compare(
     command: list[str],
 ) -> None:
     """What ``jmask compare`` does; see its help."""
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
     if ratio is not None and not 0 < ratio < np.inf:
         raise ValueError(f"--ratio must be positive and finite, got {ratio:g}")
     if families:
@@ -63,12 +61,9 @@ def run_compare(
         _run_map(Path("jmask-compare-map") if out is None else out, command)
         return
     text = _DEFAULT if source is None else source
-    if names_population(text):
-        found = _named(text, dimension, False, columns, id_column)
-    else:
-        if ratio is not None:
-            raise ValueError(f"--ratio is for a population by name; {text} brings its own rows")
-        found = _from_data(text, dimension, False, scale, columns, id_column)
+    if ratio is not None and not names_population(text):
+        raise ValueError(f"--ratio is for a population by name; {text} brings its own rows")
+    found = read_source(text, dimension, scale, columns, id_column)
     directory = Path(f"jmask-compare-{found.stem}") if out is None else out
     check_directory(directory)
     console = report.terminal()
@@ -105,8 +100,8 @@ def _of_data(source: Source, scale: Scale, seed: int) -> Comparison:
     assert source.table is not None
     assert source.x is not None
     x, rng = source.table.values, np.random.default_rng(seed)
-    if len(x) < _MIN_ROWS:
-        raise ValueError(f"{source.name}: at least {_MIN_ROWS} rows are needed, a fifth of them to hold out")
+    if len(x) < MIN_ROWS:
+        raise ValueError(f"{source.name}: at least {MIN_ROWS} rows are needed, a fifth of them to hold out")
     train_rows, test_rows = split_rows(len(x), rng)
     split = Scaling.estimate(x[train_rows], scale)
     train, test = split.apply(x[train_rows]), split.apply(x[test_rows])
@@ -206,7 +201,7 @@ def _print(console: Console, result: Comparison, directory: Path) -> None:
     found, measured = result.predicted, bool(result.held_out)
     console.print()
     held = (f"{result.held_rows} held-out rows",) if measured else ()
-    table = report._table(
+    table = report.plain_table(
         f"Masked error at n = {found.n:g} in d = {found.dimension} dimensions",
         *("method", "chosen", "predicted", "over floor", *held),
     )
@@ -285,7 +280,7 @@ def _map_rows(found: RiskMap) -> list[dict[str, Any]]:
 
 
 def _print_map(console: Console, found: RiskMap, directory: Path) -> None:
-    table = report._table(
+    table = report.plain_table(
         f"Least and largest over parameters and n/d = {found.ratios[0]:g} to {found.ratios[-1]:g}, d = {MAP_DIMENSION}",
         *("family", "PPCA over ridge", "ridge over floor"),
     )

@@ -12,17 +12,16 @@ from .. import theory, tune
 from .._types import CONVERGED, Array
 from ..closed_form import fit
 from ..covariance import Covariance
-from ..covariance.names import names_population
 from ..descent import snapshots
 from ..gram import Gram
 from ..masking import LeaveOneOut
 from ..objective import moment_errors
 from . import descending_files, descending_report, report
-from .learning_curve import Source, _from_data, _named
 from .optimisers import Optimiser, optimisers, spectrum_interval
 from .options import Scale, check_directory, output_directory
 from .prediction import Draw, draw_from, draw_rows
 from .progress import status, track, warn
+from .source import Source, read_source
 
 _ROWS_A_COLUMN = 2  # of the training samples by default
 _HELD_OUT = 5  # one row of data in so many at least is left to test on
@@ -100,20 +99,11 @@ def run_descent(
     command: list[str],
 ) -> None:
     """What ``jmask descent`` does; see its help."""
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
     if not 0 <= ridge < np.inf:
         raise ValueError(f"--ridge must be finite and not negative, got {ridge:g}")
-    if not 2 <= steps < 10**6:
-        raise ValueError(f"--steps must be at least 2 and below a million, got {steps}")
     if draws < 0 or draws == 1:
         raise ValueError(f"--draws must be 0, or at least 2 for an error bar, got {draws}")
-    if rows is not None and rows < 1:
-        raise ValueError(f"--rows must be positive, got {rows}")
-    if names_population(source):
-        found = _named(source, dimension, False, columns, id_column)
-    else:
-        found = _from_data(source, dimension, False, scale, columns, id_column)
+    found = read_source(source, dimension, scale, columns, id_column)
     n = _rows(found, rows)
     directory = Path(f"jmask-descent-{found.stem}") if out is None else out
     check_directory(directory)

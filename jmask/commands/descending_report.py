@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 from .._types import CONVERGED, MAX_STEPS, STATUS_ADVICE
 from .progress import warn
-from .report import _table, number
+from .report import number, plain_table
 
 if TYPE_CHECKING:
     from .descending import Course, Run
@@ -51,7 +51,7 @@ def _heading(run: Run) -> list[str]:
 
 def _stops(run: Run) -> RichTable:
     measured = (f"{run.draws} draws",) if run.draws else ()
-    table = _table("Best stopping time, and test error there", "", "settings", "steps", "test", *measured)
+    table = plain_table("Best stopping time, and test error there", "", "settings", "steps", "test", *measured)
     for course in run.courses:
         table.add_row(course.optimiser.name, course.optimiser.choice, *_stop(run, course))
     for name, closed in (("closed form", run.closed), ("closed form", run.best)):

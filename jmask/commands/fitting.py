@@ -32,7 +32,7 @@ from .options import (
 from .progress import status, warn
 from .summary import header, write_summary
 
-_MIN_ROWS = 5
+MIN_ROWS = 5
 _WORKING_MATRICES = 8  # d × d matrices alive at once
 
 
@@ -74,12 +74,10 @@ def run_fit(
 ) -> None:
     """What ``jmask fit`` does; see its help."""
     asked = parse_ridge(ridge)
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
     table = read_table(data, parse_list(columns), id_column)
     n, d = table.values.shape
-    if n < _MIN_ROWS:
-        raise ValueError(f"{data}: at least {_MIN_ROWS} rows are needed, a fifth of them to hold out, got {n}")
+    if n < MIN_ROWS:
+        raise ValueError(f"{data}: at least {MIN_ROWS} rows are needed, a fifth of them to hold out, got {n}")
     require_memory(_WORKING_MATRICES * d * d * 8, f"{data}: a fit of {d} columns")
     scheme = parse_mask(mask, d)
     directory = Path(f"jmask-{table.stem}") if out is None else out

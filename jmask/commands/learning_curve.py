@@ -1,53 +1,23 @@
 """``jmask theory``: predicted learning curves of a population or of a data file, and fits that check them."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from .._checks import require_memory
 from .._types import CONVERGED, STATUS_ADVICE
-from ..covariance import Covariance, from_samples
-from ..covariance.names import USAGE, names_population, parse_population
 from ..masking import Partition, Scheme
-from ..scales import Scales
-from ..tables import SUFFIXES, Table, read_table, split_source
 from . import learning_files, learning_report, report
-from .options import Scale, Scaling, check_directory, output_directory, parse_list, parse_mask
+from .options import Scale, check_directory, output_directory, parse_mask
 from .prediction import BEST, Choice, Curves, Draw, Simulation, draw_from, draw_rows, predict, simulate
-from .progress import status, warn
+from .progress import status
+from .source import Source, read_source
 
-_DIMENSION = 200
 _DEFAULT_SHARES = (1e-5, 1e-3, 1e-1)  # default ridges, in units of the mean variance
 _NEAR_PEAK = np.array([0.003, 0.01, 0.02, 0.04, 0.06, 0.1])  # |log n/d| of the points added where curves peak
 _SIMULATED = 9
 _LEFT_OUT = 5  # one row in so many at least is left to test on
-_FEW = 10  # rows a column, below which the covariance of the data is a poor population
-_ALONE = 0.1  # share of all the squared scales that one row may have
-_WORKING_MATRICES = 8
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the curves are of: a population (the plug-in one of data), the law of its scales, the data if any."""
-
-    name: str
-    population: Covariance
-    scales: Scales | None
-    table: Table | None
-    x: np.ndarray | None
-
-    @property
-    def variance(self) -> float:
-        """Mean variance of the coordinates: the error of predicting each by its mean."""
-        return float(np.asarray(self.population.diagonal()).mean())
-
-    @property
-    def stem(self) -> str:
-        """For naming the output."""
-        return re.sub(r"[^\w.+-]+", "-", self.name) if self.table is None else self.table.stem
 
 
 @dataclass(frozen=True)
@@ -84,14 +54,9 @@ def run_theory(
     """What ``jmask theory`` does; see its help."""
     choices = None if ridge is None else parse_ridges(ridge)
     ratios = parse_ratios(ratio, points)
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
     if simulations < 0 or simulations == 1:
         raise ValueError(f"--simulate must be 0, or at least 2 seeds for an error bar, got {simulations}")
-    if names_population(source):
-        found = _named(source, dimension, elliptical, columns, id_column)
-    else:
-        found = _from_data(source, dimension, elliptical, scale, columns, id_column)
+    found = read_source(source, dimension, scale, columns, id_column, elliptical=elliptical)
     scheme = parse_mask(mask, found.population.dimension)
     directory = Path(f"jmask-theory-{found.stem}") if out is None else out
     check_directory(directory)
@@ -143,8 +108,6 @@ def parse_ratios(text: str, points: int) -> np.ndarray:
         raise ValueError(f"--ratio must be LOW..HIGH, such as 0.1..10, got {text!r}") from None
     if not 0 < low < high < np.inf:
         raise ValueError(f"--ratio must be LOW..HIGH with 0 < LOW < HIGH, got {text!r}")
-    if points < 2:
-        raise ValueError(f"--points must be at least 2, got {points}")
     grid = np.geomspace(low, high, points)
     grid[np.abs(np.log(grid)) < 1e-9] = 1.0
     near = np.exp([*-_NEAR_PEAK, 0.0, *_NEAR_PEAK])
@@ -155,50 +118,6 @@ def parse_ratios(text: str, points: int) -> np.ndarray:
 
 def _default_ridges(variance: float) -> list[Choice]:
     return [*(float(f"{share * variance:.1g}") for share in _DEFAULT_SHARES), BEST]
-
-
-def _named(text: str, dimension: int | None, elliptical: bool, columns: str | None, id_column: str | None) -> Source:
-    if elliptical:
-        raise ValueError(f"--elliptical estimates scales from data, and {text!r} is a population")
-    if columns is not None or id_column is not None:
-        raise ValueError(f"--columns and --id-column choose columns of data, and {text!r} is a population")
-    d = _DIMENSION if dimension is None else dimension
-    require_memory(_WORKING_MATRICES * d * d * 8, f"--dimension {d}")
-    return Source(text, parse_population(text, d), None, None, None)
-
-
-def _from_data(
-    text: str, dimension: int | None, elliptical: bool, scale: Scale, columns: str | None, id_column: str | None
-) -> Source:
-    if text != "digits" and split_source(text)[0].suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{text!r} is neither a population ({USAGE}) nor data ({', '.join(SUFFIXES)} or digits)")
-    if dimension is not None:
-        raise ValueError(f"--dimension is for a population by name; {text} brings its own")
-    table = read_table(text, parse_list(columns), id_column)
-    n, d = table.values.shape
-    require_memory(_WORKING_MATRICES * d * d * 8, f"{text}: a covariance of {d} columns")
-    scaling = Scaling.estimate(table.values, scale)
-    x = scaling.apply(table.values)
-    varying = x[:, ~scaling.constant]
-    if not varying.shape[1]:
-        raise ValueError(f"{text}: every column is constant: there is nothing to predict")
-    if elliptical and n <= varying.shape[1]:
-        raise ValueError(f"--elliptical needs more rows than columns to estimate the scales, got {n} × {d}")
-    if n < _FEW * d:
-        warn(f"the covariance of {n} rows stands for the population: expect errors predicted about {d / n:.0%} too low")
-    return Source(text, from_samples(x), _estimate(text, varying) if elliptical else None, table, x)
-
-
-def _estimate(text: str, x: np.ndarray) -> Scales:
-    """The law of the scales; a row that is alone in some direction has all the scale there is, and it shows."""
-    scales = Scales.estimate(x)
-    largest = float(np.asarray(scales.squares).max()) / len(x)
-    if largest > _ALONE:
-        warn(
-            f"{text}: one row holds {largest:.0%} of the squared scales, so it stands alone in some direction: "
-            "elliptical theory does not describe such data"
-        )
-    return scales
 
 
 def _run(source: Source, choices: list[Choice], ratios: np.ndarray, scheme: Scheme, simulations: int, seed: int) -> Run:

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from .._types import CONVERGED, STATUS_ADVICE
 from .prediction import BEST, Choice, Curves, Simulation
 from .progress import warn
-from .report import _table, number
+from .report import number, plain_table
 
 if TYPE_CHECKING:
     from .learning_curve import Run
@@ -70,7 +70,7 @@ def _heading(run: Run) -> str:
 def _predictions(run: Run, name: str) -> RichTable:
     curves = run.curves
     errors = getattr(curves, name)
-    table = _table(f"Predicted {name} error", "n/d", *(label(choice) for choice in curves.choices))
+    table = plain_table(f"Predicted {name} error", "n/d", *(label(choice) for choice in curves.choices))
     target = np.geomspace(curves.n[0], curves.n[-1], _SHOWN)
     for i in sorted({int(np.abs(np.log(curves.n / n)).argmin()) for n in target}):
         table.add_row(_ratio(run, curves.n[i]), *(number(value) for value in errors[i]))
@@ -80,7 +80,9 @@ def _predictions(run: Run, name: str) -> RichTable:
 def _comparison(run: Run, simulation: Simulation) -> RichTable:
     """Three digits and no more, so that a terminal of 80 columns holds it."""
     fits = f"{len(simulation.test)} fits"
-    table = _table("Predicted errors beside fits to samples", "n/d", "ridge", "test", fits, "z", "train", fits, "z")
+    table = plain_table(
+        "Predicted errors beside fits to samples", "n/d", "ridge", "test", fits, "z", "train", fits, "z"
+    )
     curves = simulation.predicted
     for i, n in enumerate(curves.n):
         for j, choice in enumerate(curves.choices):

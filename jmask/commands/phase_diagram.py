@@ -14,7 +14,7 @@ from ..covariance import Covariance, Diagonal, Isotropic, Spiked
 from ..covariance.names import parse_population
 from .options import check_directory, output_directory
 from .progress import status, warn
-from .report import _table, number, terminal
+from .report import number, plain_table, terminal
 from .summary import header, write_summary
 from .transition import Diagram, Measured, detecting_scale, diagram, measure, thresholds
 
@@ -61,10 +61,6 @@ def run_phase(
     command: list[str],
 ) -> None:
     """What ``jmask phase`` does; see its help."""
-    if points is not None and points < 2:
-        raise ValueError(f"--points must be at least 2, got {points}")
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
     if simulations < 0 or simulations == 1:
         raise ValueError(f"--simulate must be 0, or at least 2 seeds for an error bar, got {simulations}")
     bulk = _noise(population, dimension)
@@ -259,7 +255,7 @@ def _print(console: Console, run: Run, directory: Path) -> None:
     critical = [*zip(names, found.threshold, strict=True), *limits]
     console.print(f"{_title(run)}: noise, and one direction spread over it", markup=False, highlight=False)
     console.print()
-    table = _table("Strength beyond which the direction is found", run.axis_name, *(name for name, _ in critical))
+    table = plain_table("Strength beyond which the direction is found", run.axis_name, *(name for name, _ in critical))
     for i in np.unique(np.linspace(0, len(run.axis) - 1, _SHOWN).round().astype(int)):
         table.add_row(f"{run.axis[i]:.3g}", *(number(values[i]) for _, values in critical))
     console.print(table)

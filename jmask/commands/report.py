@@ -53,7 +53,7 @@ def print_choice(console: Console, curve: Curve, chosen: bool) -> None:
     )
 
 
-def _table(title: str, *headers: str) -> RichTable:
+def plain_table(title: str, *headers: str) -> RichTable:
     table = RichTable(
         title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
@@ -83,7 +83,7 @@ def print_run(console: Console, run: Run, directory: Path) -> None:
 
 
 def _errors(run: Run) -> RichTable:
-    table = _table(
+    table = plain_table(
         "Mean squared masked error per coordinate", "fitted to", "ridge", "train", "leave-one-out", "GCV", "held out"
     )
     names = ("ridge", "train", "leave_one_out", "gcv")
@@ -99,7 +99,7 @@ def _errors(run: Run) -> RichTable:
 
 def _comparison(run: Run) -> RichTable:
     held = len(run.table.values) - len(run.train_rows)
-    table = _table(f"On the {held} held-out rows", "method", "chosen", "error", "share of variance")
+    table = plain_table(f"On the {held} held-out rows", "method", "chosen", "error", "share of variance")
     base = run.entries[0].error
     least = min(entry.error for entry in run.entries)
     for entry in run.entries:

@@ -19,7 +19,7 @@ from ..study.schedule import Estimate
 from ..study.table import Row, SweepTable
 from .options import PROGRAM, SUMMARY
 from .progress import warn
-from .report import _table, number, terminal
+from .report import number, plain_table, terminal
 
 STORE, STUDY = "sweep.db", "study.toml"
 _SHOWN = 25
@@ -221,7 +221,7 @@ def _print(console: Console, table: SweepTable, directory: Path, written: list[s
 
 def _worst_table(table: SweepTable) -> Any:
     headers = ("population", "d", "n/d", "ridge", "mask", "θ", "quantity", "simulation", "theory", "z")
-    shown = _table("Simulation ± standard error beside theory, worst z first", *headers)
+    shown = plain_table("Simulation ± standard error beside theory, worst z first", *headers)
     for column in shown.columns:  # in a narrow window names break, numbers never
         if column.header in ("population", "mask", "quantity"):
             column.no_wrap, column.overflow = False, "fold"

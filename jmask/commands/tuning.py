@@ -78,10 +78,6 @@ def run_tune(
     command: list[str],
 ) -> None:
     """What ``jmask tune`` does; see its help."""
-    if seed < 0:
-        raise ValueError(f"--seed must not be negative, got {seed}")
-    if folds < 2:
-        raise ValueError(f"--folds must be at least 2, got {folds}")
     if hide_rate is not None and not 0 <= hide_rate < 1:
         raise ValueError(f"--hide-rate must lie in [0, 1), got {hide_rate:g}")
     table = read_table(data, parse_list(columns), id_column)
@@ -224,7 +220,7 @@ def _write(run: Run, summary: dict[str, Any], directory: Path) -> None:
 def _print(console: Console, run: Run, directory: Path) -> None:
     training, number = run.training, report.number
     held = len(run.table.values) - len(run.train_rows)
-    table = report._table(f"On the {held} held-out rows", "choice", "plain", "tuned", "gain")
+    table = report.plain_table(f"On the {held} held-out rows", "choice", "plain", "tuned", "gain")
     for gain in run.gains:
         share, error = gain.share
         errors = (number(float(errors.mean())) for errors in (gain.plain, gain.tuned))
