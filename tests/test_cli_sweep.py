@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jmask.cli import main
-from jmask.study import compute, run
+from jmask.study import compute
 
 STUDY = """
 seeds = 3
@@ -76,15 +76,15 @@ def test_a_study_from_start_to_figures(capsys):
 
 
 def test_interrupted_then_resumed(capsys, monkeypatch):
-    calls = []
+    calls, computed = [], compute.compute
 
     def interrupted(task):
         calls.append(task)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return compute.compute(task)
+        return computed(task)
 
-    monkeypatch.setattr(run, "compute", interrupted)
+    monkeypatch.setattr(compute, "compute", interrupted)
     assert main(["sweep", "study.toml", "--out", "out"]) == 130
     assert "jmask sweep study.toml --out out --resume" in " ".join(capsys.readouterr().err.split())
     assert "--resume" in refused(capsys, "study.toml", "--out", "out")

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 import jmask as jm
-from jmask.study import Store, compute, preset, read_table, run
+from jmask.study import Store, compute, preset, read_table
 from jmask.study.convergence import convergence
 from jmask.study.measure import QUANTITIES, Setting, simulate
 from jmask.study.predict import predict
 
+COMPUTED = compute.compute
 STUDY = jm.Study(population="ar1:0.8", dimensions=[12, 16], ratios=[0.5, 2], ridges=[0.1, 1], seeds=3)
 
 
@@ -132,9 +133,9 @@ def test_nothing_is_computed_twice(tmp_path, monkeypatch):
 
     def counting(task):
         computed.extend((p.key, draw, name) for p in task.points for draw in task.draws for name in task.quantities)
-        return compute.compute(task)
+        return COMPUTED(task)
 
-    monkeypatch.setattr(run, "compute", counting)
+    monkeypatch.setattr(compute, "compute", counting)
     first = values(jm.sweep(STUDY, tmp_path / "s.db"))
     assert len(computed) == len(set(computed)) == len(first)
     computed.clear()
@@ -154,12 +155,12 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_rows(tmp_path, monkeypat
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(task)
-        return compute.compute(task)
+        return COMPUTED(task)
 
-    monkeypatch.setattr(run, "compute", interrupted)
+    monkeypatch.setattr(compute, "compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
         jm.sweep(STUDY, tmp_path / "part.db")
-    monkeypatch.setattr(run, "compute", compute.compute)
+    monkeypatch.setattr(compute, "compute", COMPUTED)
     assert 0 < len(rows(tmp_path / "part.db")[0]) < len(rows(tmp_path / "whole.db")[0])
     jm.sweep(STUDY, tmp_path / "part.db")
     assert rows(tmp_path / "part.db") == rows(tmp_path / "whole.db")
@@ -176,10 +177,10 @@ def test_what_does_not_fit_is_split(tmp_path, monkeypatch):
         sizes.append(len(task.draws))
         if len(task.draws) > 1:
             raise out_of_memory()
-        return compute.compute(task)
+        return COMPUTED(task)
 
     whole = values(jm.sweep(STUDY))
-    monkeypatch.setattr(run, "compute", cramped)
+    monkeypatch.setattr(compute, "compute", cramped)
     assert values(jm.sweep(STUDY, tmp_path / "s.db")) == whole
     assert 1 in sizes
     assert max(sizes) > 1
@@ -189,9 +190,9 @@ def test_what_never_fits_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch)
     def small_only(task):
         if task.points[0].dimension == 16:
             raise out_of_memory()
-        return compute.compute(task)
+        return COMPUTED(task)
 
-    monkeypatch.setattr(run, "compute", small_only)
+    monkeypatch.setattr(compute, "compute", small_only)
     states = []
     table = jm.sweep(STUDY, tmp_path / "s.db", progress=states.append)
     lost = [row for row in table.rows if row.point.dimension == 16]
@@ -199,12 +200,12 @@ def test_what_never_fits_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch)
     assert all(len(row.draws) == 3 and not row.reason for row in table.rows if row.point.dimension == 12)
     assert states[-1].failed == sum(3 for row in lost)
     assert states[-1].done + states[-1].failed == states[-1].total
-    monkeypatch.setattr(run, "compute", compute.compute)
+    monkeypatch.setattr(compute, "compute", COMPUTED)
     assert all(len(row.draws) == 3 and not row.reason for row in jm.sweep(STUDY, tmp_path / "s.db").rows)
 
 
 def test_other_errors_are_not_swallowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "compute", lambda task: 1 / 0)
+    monkeypatch.setattr(compute, "compute", lambda task: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jm.sweep(STUDY, tmp_path / "s.db")
 

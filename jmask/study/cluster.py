@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .compute import Outcome, compute
+from .compute import Outcome, attempt
 from .schedule import Task
 
 _RETRIES = 3
@@ -53,14 +53,6 @@ def _run(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome | E
         else:
             yield task, future.result()
         future.release()
-
-
-def attempt(task: Task) -> Outcome | Exception:
-    """What ``compute`` gives or raises, as a value: only a lost worker is worth another try as it is."""
-    try:
-        return compute(task)
-    except Exception as error:
-        return MemoryError(str(error)) if "RESOURCE_EXHAUSTED" in str(error) else error
 
 
 def _local(workers: int) -> Any:

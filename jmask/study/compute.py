@@ -1,5 +1,6 @@
 """One task on the devices of this process."""
 
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,6 +34,15 @@ class Outcome:
     theory: tuple[tuple[str, str, float | None], ...]
     compile_seconds: float
     run_seconds: float
+
+
+def attempt(task: Task) -> Outcome | Exception:
+    """What ``compute`` gives or raises, as a value; a ``MemoryError`` where a smaller task might do."""
+    try:
+        return compute(task)
+    except Exception as error:
+        text = str(error) if isinstance(error, jax.errors.JaxRuntimeError) else ""
+        return MemoryError(text) if re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", text) else error
 
 
 def compute(task: Task) -> Outcome:

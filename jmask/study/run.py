@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from .compute import Outcome, compute, single_threaded_blas
+from .compute import Outcome, attempt, single_threaded_blas
 from .plan import Study, as_studies
 from .schedule import Estimate, Machine, Task, cut, estimate, require_room, this_machine, threads_for
 from .store import Store
@@ -142,14 +140,6 @@ def here(machine: Machine, tasks: Sequence[Task]) -> Iterator[Result]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def attempt(task: Task) -> Outcome | Exception:
-    """What ``compute`` gives or raises, as a value."""
-    try:
-        return compute(task)
-    except Exception as error:
-        return error
-
-
 def _drain(store: Store, tasks: list[Task], execute: Execute, progress: Callable[[Progress], object] | None) -> None:
     """Store what comes; try what did not fit in smaller tasks."""
     start = time.monotonic()
@@ -164,7 +154,7 @@ def _drain(store: Store, tasks: list[Task], execute: Execute, progress: Callable
                 state = replace(
                     state, done=state.done + task.rows, compile_seconds=compile_seconds, run_seconds=run_seconds
                 )
-            elif not is_out_of_memory(result):
+            elif not isinstance(result, MemoryError):
                 raise result
             elif (halves := task.halves()) != [task]:
                 again += halves
@@ -174,13 +164,3 @@ def _drain(store: Store, tasks: list[Task], execute: Execute, progress: Callable
             if progress is not None:
                 progress(replace(state, elapsed=time.monotonic() - start))
         tasks = again
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller task might do."""
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(
-        word in text for word in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
-    )
