@@ -4,6 +4,7 @@ Values are checked only where they are known. A traced value passes, and the res
 """
 
 import os
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ def is_concrete(value: object) -> bool:
 
 def as_float(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> Array:
     """A floating array: integers and booleans are cast, floats keep their dtype, anything else is refused."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} must hold no masked entries: fill them in first, with NaN where imputing")
     if not isinstance(value, jax.Array):
         try:
             value = np.asarray(value)
@@ -30,7 +33,11 @@ def as_float(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> Arr
         raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}")
     if dtype is None:
         dtype = value.dtype if jnp.issubdtype(value.dtype, jnp.floating) else jnp.result_type(float)
-    return jnp.asarray(value, dtype=jax.dtypes.canonicalize_dtype(dtype))
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be in single or double precision, got dtype {dtype}")
+    # What is known stays known inside ``jax.jit``.
+    with jax.ensure_compile_time_eval() if is_concrete(value) else nullcontext():
+        return jnp.asarray(value, dtype=jax.dtypes.canonicalize_dtype(dtype))
 
 
 def all_zero(value: Array) -> bool:
@@ -42,9 +49,10 @@ def require_finite(value: Array, name: str) -> None:
     """Refuse a concrete array that holds NaN or infinity, and say where."""
     if not is_concrete(value):
         return
-    on_accelerator = isinstance(value, jax.Array) and any(device.platform != "cpu" for device in value.devices())
-    if on_accelerator and bool(jnp.isfinite(value).all()):
-        return  # without a copy of it on the host
+    if isinstance(value, jax.Array) and any(device.platform != "cpu" for device in value.devices()):
+        with jax.ensure_compile_time_eval():
+            if bool(jnp.isfinite(value).all()):
+                return  # without a copy of it on the host
     finite = np.isfinite(np.asarray(value))
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -54,11 +62,14 @@ def require_finite(value: Array, name: str) -> None:
         )
 
 
-def require_not_negative(value: Array, name: str) -> None:
-    """Refuse a concrete array that holds anything but finite numbers from 0 upwards."""
+def not_negative(value: Array, name: str) -> Array:
+    """The array, refused where it is known to hold anything but finite numbers from 0 upwards; traced, NaN there."""
+    if not is_concrete(value):
+        return jnp.where(value >= 0, value, jnp.nan)
     require_finite(value, name)
-    if is_concrete(value) and (least := np.asarray(value).min(initial=0)) < 0:
+    if (least := np.asarray(value).min(initial=0)) < 0:
         raise ValueError(f"{name} must not be negative, got {least:g}")
+    return value
 
 
 def as_samples(x: ArrayLike, name: str = "x", columns: int | None = None, rows: int = 2) -> Array:
@@ -85,8 +96,7 @@ def as_ridge(ridge: ArrayLike, d: int, dtype: jnp.dtype, name: str = "ridge") ->
     ridge = as_float(ridge, name, dtype)
     if ridge.ndim > 1 or (ridge.ndim == 1 and ridge.shape != (d,)):
         raise ValueError(f"{name} must be a scalar or a vector of {d} entries, got shape {ridge.shape}")
-    require_not_negative(ridge, name)
-    return ridge
+    return not_negative(ridge, name)
 
 
 def as_symmetric(matrix: ArrayLike, name: str, d: int | None = None) -> Array:
@@ -108,8 +118,10 @@ def as_count(value: ArrayLike, name: str = "n", dtype: jnp.dtype | None = None) 
     """A real positive number of samples (any shape): theory is smooth in it, so it is a float."""
     value = as_float(value, name, dtype)
     value = value.astype(jnp.result_type(float)) if dtype is None else value
+    if not is_concrete(value):
+        return jnp.where(value > 0, value, jnp.nan)
     require_finite(value, name)
-    if is_concrete(value) and (least := np.asarray(value).min(initial=np.inf)) <= 0:
+    if (least := np.asarray(value).min(initial=np.inf)) <= 0:
         raise ValueError(f"{name} must be positive, got {least:g}")
     return value
 
@@ -117,7 +129,9 @@ def as_count(value: ArrayLike, name: str = "n", dtype: jnp.dtype | None = None) 
 def as_rate(rate: ArrayLike, name: str = "hide_rate", dtype: jnp.dtype | None = None) -> Array:
     """A hiding rate in [0, 1)."""
     rate = as_float(rate, name, dtype)
-    if is_concrete(rate) and not ((np.asarray(rate) >= 0) & (np.asarray(rate) < 1)).all():
+    if not is_concrete(rate):
+        return jnp.where((rate >= 0) & (rate < 1), rate, jnp.nan)
+    if not ((np.asarray(rate) >= 0) & (np.asarray(rate) < 1)).all():
         raise ValueError(f"{name} must lie in [0, 1), got {rate}")
     return rate
 

@@ -89,6 +89,9 @@ def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
     half /= np.sqrt(ridge)
     _call("trsm", "R", "L", "T", "N", d, n, 1.0, small, n, half, d)
     _symmetric_product(half, -1 / n, result)
+    if not (1 + ridge * _diagonal(result) > 100 * np.finfo(x.dtype).eps).all():  # nothing but rounding is left of 1/Λ
+        result[:] = np.nan
+        return
     _mirror(result)
     _diagonal(result)[:] += 1 / ridge
 

@@ -212,7 +212,8 @@ def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def dual_inverse(x: Array, ridge: Array) -> Array:
     """(xᵀx/n + Λ)⁻¹ (d, d) through the n × n matrix xΛ⁻¹xᵀ/n + I; for n < d and Λ > 0. O(n d²).
 
-    Q = Λ⁻¹ - WᵀW with W = L⁻¹xΛ⁻¹/√n, LLᵀ = I + xΛ⁻¹xᵀ/n.
+    Q = Λ⁻¹ - WᵀW with W = L⁻¹xΛ⁻¹/√n, LLᵀ = I + xΛ⁻¹xᵀ/n; NaN where a Q_kk falls below 100 ulp of 1/Λ_kk: a coordinate
+    that the others determine, at a ridge too small for this precision.
     """
     return _by_platform("dual_inverse", _device_dual, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
 
@@ -223,7 +224,9 @@ def _device_dual(x: Array, ridge: Array) -> Array:
     small = add_diagonal(gram(scaled.T) / n, jnp.ones((), x.dtype))
     factor = jnp.linalg.cholesky(small, symmetrize_input=False)
     half = lax.linalg.triangular_solve(factor, scaled / jnp.sqrt(ridge)[None, :], left_side=True, lower=True)
-    return add_diagonal(-gram(half) / n, 1 / ridge)
+    taken = gram(half) / n
+    known = 1 - ridge * jnp.diagonal(taken) > 100 * jnp.finfo(x.dtype).eps  # else nothing but rounding is left
+    return jnp.where(known.all(), add_diagonal(-taken, 1 / ridge), jnp.nan)
 
 
 @partial(dual_inverse.defjvp, symbolic_zeros=True)

@@ -21,6 +21,7 @@ from .imputation import impute_rows
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, can_see, check_scheme
 
 _PATTERN_MEMORY = 2**28  # bytes of normal equations solved at once for ``Patterns``
+_TWO_DIGITS = 0.01
 _SAFE = 1e5  # condition number up to which single precision has two correct digits
 
 
@@ -40,7 +41,7 @@ class Fit(Result):
     count
         Number of samples.
     covariance
-        (d, d) S, kept only at ridge 0, where filling in needs it; else None.
+        (d, d) S, of ``Bernoulli`` S + (p/q) diag S, kept only at ridge 0, where filling in needs it; else None.
     status
         ``CONVERGED``, or why the weights are NaN.
     scheme
@@ -282,9 +283,7 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
         # Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not.
         weights = _linalg.joint_weights(jnp.where(null.free[:, None], null.projector, null.inverse), q)
     status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
-    return Fit(
-        weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, covariance, status, scheme
-    )
+    return Fit(weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, used, status, scheme)
 
 
 class NullSpace(NamedTuple):
@@ -334,10 +333,20 @@ def _partition_weights(precision: Array, scheme: Partition) -> Array:
     """I - blockdiag(Q_BB)⁻¹Q, groups of one size in one batch."""
     weights = jnp.zeros_like(precision)
     for members in scheme.members_by_size():
-        rows = precision[members]  # (g, b, d)
-        blocks = precision[members[:, :, None], members[:, None, :]]
-        weights = weights.at[members].set(-jnp.linalg.solve(blocks, rows))
+        weights = weights.at[members].set(-solve_groups(precision, members, precision[members]))
     return jnp.where(can_see(scheme, precision.shape[0]), weights, 0)
+
+
+def solve_groups(precision: Array, members: np.ndarray, right: Array) -> Float[Array, "g b m"]:
+    """Q_BB⁻¹ right (g, b, m) for groups (g, b) of one size; NaN for a group whose block is singular to two digits.
+
+    Such a block, of more coordinates than the null space of the data has room for at a tiny ridge, shows in a system
+    whose solution is known.
+    """
+    blocks = precision[members[:, :, None], members[:, None, :]]
+    solved = jnp.linalg.solve(blocks, jnp.concatenate([right, blocks.sum(2, keepdims=True)], axis=2))
+    known = jnp.abs(lax.stop_gradient(solved[:, :, -1:]) - 1).max(axis=1, keepdims=True) <= _TWO_DIGITS
+    return jnp.where(known, solved[:, :, :-1], jnp.nan)
 
 
 def _partition_limit(covariance: Array, scheme: Partition) -> Array:
@@ -374,6 +383,8 @@ def _pattern_weights(covariance: Array, ridge: Array, scheme: Patterns, limit: b
             return _linalg.pseudo_inverse(normal) @ target
         # An input that is never seen has no equation but its penalty: give it one, its weight is zero.
         used = _linalg.add_diagonal(normal, jnp.where(sees, ridge, jnp.maximum(ridge, 1)))
-        return jnp.where(sees, jnp.linalg.solve(used, target), 0)
+        solved = jnp.linalg.solve(used, jnp.stack([target, used.sum(1)], axis=1))  # the second solution is one
+        known = jnp.abs(lax.stop_gradient(solved[:, 1]) - 1).max() <= _TWO_DIGITS
+        return jnp.where(known, jnp.where(sees, solved[:, 0], 0), jnp.nan)
 
     return jax.lax.map(solve, (shares, covariance, visible), batch_size=batch)

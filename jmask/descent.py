@@ -369,7 +369,7 @@ def _packed(problem: _Problem, state: _State, tolerance: float, data: Array | Gr
 
 def _last(history: Array) -> int:
     """Length of the history of a diverged descent: up to its last finite value."""
-    return int(jnp.flatnonzero(jnp.isfinite(history))[-1]) + 1
+    return int(jnp.flatnonzero(jnp.isfinite(history)).max(initial=-1)) + 1
 
 
 def _precision(problem: _Problem, weights: Array) -> Array:

@@ -221,9 +221,9 @@ def _unit(columns: Array) -> Array:
 
 
 def empty_columns(x: Array) -> Bool[Array, " d"]:
-    """(d,) True for a column of zeros, or of nothing but the rounding errors that centring leaves."""
-    squares = (x**2).mean(0)
-    return squares <= (8 * jnp.finfo(x.dtype).eps) ** 2 * squares.max()
+    """(d,) True for a column of zeros, or of nothing but the rounding error that centring a constant leaves."""
+    sizes = jnp.abs(x).max(0)
+    return (sizes == 0) | ((sizes <= 8 * jnp.finfo(x.dtype).eps * sizes.max()) & (x.max(0) == x.min(0)))
 
 
 def column_scales(x: Array) -> Float[Array, " d"]:

@@ -14,8 +14,10 @@ def impute_rows(precision: Array, covariance: Array | None, x: ArrayLike, observ
     d = precision.shape[0]
     x = as_float(x, "x", precision.dtype)
     observed = jnp.asarray(observed)
-    if x.ndim != 2 or x.shape[1] != d or observed.shape != x.shape:
-        raise ValueError(f"x and observed must both have shape (m, {d}), got {x.shape} and {observed.shape}")
+    if x.ndim != 2 or x.shape[1] != d or not x.shape[0] or observed.shape != x.shape:
+        raise ValueError(
+            f"x and observed must both have shape (m, {d}) with m at least 1, got {x.shape} and {observed.shape}"
+        )
     if observed.dtype != bool:
         raise TypeError(f"observed must be boolean, True where an entry is known, got dtype {observed.dtype}")
     if is_concrete((x, observed)):

@@ -174,7 +174,8 @@ class Patterns:
 
     def coordinate_weights(self, dtype: jnp.dtype) -> Float[Array, "m d"]:
         """(m, d): weight of pattern p in the mean for coordinate k; columns sum to one."""
-        weights = jnp.where(self.hidden, self.probabilities.astype(dtype)[:, None], 0)
+        known = jnp.where(self.probabilities >= 0, self.probabilities, jnp.nan).astype(dtype)
+        weights = jnp.where(self.hidden, known[:, None], 0)
         return weights / weights.sum(0, keepdims=True)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _linalg
-from ._checks import as_float, as_samples, is_concrete, require_not_negative
+from ._checks import as_float, as_samples, is_concrete, not_negative
 from ._types import CONVERGED, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from .closed_form import null_space
 from .masking import LeaveOneOut
@@ -73,7 +73,7 @@ def ridge_path(x: ArrayLike, ridges: ArrayLike, *, centred: bool = False) -> Rid
     ridges = as_float(ridges, "ridges", x.dtype)
     if ridges.ndim != 1 or ridges.shape[0] == 0:
         raise ValueError(f"ridges must be a vector of at least one ridge, got shape {ridges.shape}")
-    require_not_negative(ridges, "ridges")
+    ridges = not_negative(ridges, "ridges")
     errors = _path(x, ridges, centred)
     if is_concrete(ridges):
         for i in np.flatnonzero(np.asarray(ridges) == 0):
@@ -139,8 +139,7 @@ def errors_on_axes(axes: Axes, ridge: Array) -> Float[Array, "3"]:
         slack = left**2 @ (ridge / (values + ridge))
     train = ((xq / diagonal[None, :]) ** 2).mean()
     left_out = (left_out_residual(xq, diagonal, slack) ** 2).mean()
-    used = (values / (values + ridge)).sum() / n + extra
-    return jnp.stack([train, left_out, train / (1 - used) ** 2])
+    return jnp.stack([train, left_out, train / slack.mean() ** 2])
 
 
 def _principal_axes(x: Array, centred: bool) -> tuple[Array, Array, Array, Array | None]:

@@ -15,7 +15,7 @@ from jax import lax
 from . import _linalg
 from ._checks import all_zero, as_ridge, as_samples, as_symmetric
 from ._types import Array, ArrayLike, Float, full_precision
-from .closed_form import Fit, NullSpace, null_space, precision_matrix
+from .closed_form import Fit, NullSpace, null_space, precision_matrix, solve_groups
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme, check_scheme
 from .objective import as_weights, moment_errors, sample_errors
 
@@ -164,31 +164,35 @@ def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centr
     if isinstance(scheme, Bernoulli):
         return left_out_bernoulli(x, ridge, scheme, extra)
     if isinstance(scheme, Partition):
-        return _left_out_partition(x, ridge, scheme, extra, zero)
+        return _left_out_partition(x, ridge, scheme, centred, zero)
     if zero:
         return (_left_out_limit(x, extra) ** 2).mean(0)
-    xq, diagonal, slack = _left_out_parts(x, ridge, centred)
+    q = precision_matrix(x, ridge) if n >= x.shape[1] else None
+    xq, slack = _left_out_parts(x, q, ridge, centred)
+    if q is None:
+        kept = 1 - (x * xq).sum(0) / n
+        diagonal = jnp.where(kept > 100 * jnp.finfo(x.dtype).eps, kept, jnp.nan) / ridge
+    else:
+        diagonal = jnp.diagonal(q)
     return (left_out_residual(xq, diagonal, slack) ** 2).mean(0)
 
 
-def _left_out_parts(x: Array, ridge: Array, centred: bool) -> tuple[Array, Array, Array]:
-    """xQ (n, d), D (d,) and the slack 1 - (xQxᵀ)_ii/n (less 1/n if centred), (n,).
+def _left_out_parts(x: Array, q: Array | None, ridge: Array, centred: bool) -> tuple[Array, Array]:
+    """xQ (n, d) and the slack 1 - (xQxᵀ)_ii/n (less 1/n if centred), (n,).
 
-    Where the rows can interpolate (n <= d + 1) the slack vanishes with the ridge: it is then read off the
-    dual (I + xΛ⁻¹xᵀ/n)⁻¹, from which centring has removed the direction of the mean, so that no digits cancel.
+    Where the rows can interpolate (n <= d, and d + 1 if centred) the slack vanishes with the ridge: it is then read
+    off the dual (I + xΛ⁻¹xᵀ/n)⁻¹, from which centring has removed the direction of the mean, so that no digits cancel.
     """
     n, d = x.shape
-    if n > d + 1:
-        q = precision_matrix(x, ridge)
+    if q is not None and n > d + centred:
         xq = x @ q
-        return xq, jnp.diagonal(q), 1 - (xq * x).sum(1) / n - (1 / n if centred else 0)
+        return xq, 1 - (xq * x).sum(1) / n - (1 / n if centred else 0)
     scaled = x / jnp.broadcast_to(ridge, (d,))[None, :]
     small = _linalg.add_diagonal(x @ scaled.T / n, jnp.ones((), x.dtype))
     shift = jnp.trace(small) / n if centred else jnp.zeros((), x.dtype)
     dual = _linalg.inverse(small + shift / n)
     slack = jnp.diagonal(dual) - (1 / (n * (1 + shift)) if centred else 0)
-    xq = dual @ scaled
-    return xq, (1 - (x * xq).sum(0) / n) / ridge, slack
+    return dual @ scaled, slack
 
 
 def left_out_residual(xq: Array, diagonal: Array, slack: Array) -> Array:
@@ -230,23 +234,21 @@ def _outside_columns(x: Array, null: NullSpace) -> Float[Array, " n"]:
     return 1 - (jnp.where(empty[None, ::-1], 0, basis) ** 2).sum(1)
 
 
-def _left_out_partition(x: Array, ridge: Array, scheme: Partition, extra: float, zero: bool) -> Array:
-    """(d,) exact: one leverage a group, h_iB = (xQxᵀ)_ii/n - (xQ)_iB Q_BB⁻¹ (Qxᵀ)_Bi/n."""
+def _left_out_partition(x: Array, ridge: Array, scheme: Partition, centred: bool, zero: bool) -> Array:
+    """(d,) exact: one slack a group, 1 - h_iB = slack_i + (xQ)_iB Q_BB⁻¹ (Qxᵀ)_Bi/n."""
     n, d = x.shape
     if zero:
-        if n <= d:
-            raise ValueError("ridge must be positive for Partition when n <= d: pass a small one instead of 0")
+        if n <= d + centred:
+            raise ValueError("ridge must be positive for Partition where the rows can interpolate: pass a small one")
         ridge = jnp.zeros((), x.dtype)
     q = precision_matrix(x, ridge)
-    xq = x @ q
-    leverage = (xq * x).sum(1) / n + extra
+    xq, slack = _left_out_parts(x, q, ridge, centred)
     errors = jnp.zeros(d, x.dtype)
     for members in scheme.members_by_size():
-        blocks = q[members[:, :, None], members[:, None, :]]  # (g, b, b)
         rows = jnp.moveaxis(xq[:, members], 0, 2)  # (g, b, n)
-        solved = jnp.linalg.solve(blocks, rows)
-        slack = 1 - leverage[None, :] + (rows * solved).sum(1) / n
-        errors = errors.at[members].set(((solved / slack[:, None, :]) ** 2).mean(2))
+        solved = solve_groups(q, members, rows)
+        left = slack[None, :] + (rows * solved).sum(1) / n
+        errors = errors.at[members].set(((solved / left[:, None, :]) ** 2).mean(2))
     return errors
 
 

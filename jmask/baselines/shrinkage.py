@@ -175,6 +175,9 @@ def _sparse_precision(samples: np.ndarray, alpha: float, atol: float, max_steps:
 @jax.jit
 def _ledoit_wolf(x: Array) -> Predictor:
     n, d = x.shape
+    largest = jnp.abs(x).max()
+    unit = jnp.where(largest > 0, largest, 1)
+    x = x / unit  # fourth powers leave the range of numbers soon
     covariance = _linalg.gram(x) / n
     mean = jnp.trace(covariance) / d
     spread = (_linalg.add_diagonal(covariance, -mean) ** 2).sum()
@@ -183,7 +186,7 @@ def _ledoit_wolf(x: Array) -> Predictor:
     precision = _linalg.inverse(_linalg.add_diagonal((1 - share) * covariance, share * mean))
     result = packed(precision)
     singular = (result.status != CONVERGED) & jnp.isfinite(covariance).all()
-    return Predictor(result.weights, precision, jnp.where(singular, SINGULAR, result.status))
+    return Predictor(result.weights, precision / unit / unit, jnp.where(singular, SINGULAR, result.status))
 
 
 @jax.jit

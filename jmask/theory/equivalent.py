@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._checks import all_zero, as_count, as_float, as_ridge, is_concrete, require_not_negative
+from .._checks import all_zero, as_count, as_float, as_ridge, is_concrete, not_negative
 from .._implicit import implicit, newton
 from .._types import CONVERGED, NO_SOLUTION, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance, Isotropic
@@ -135,7 +135,7 @@ def effective_ridge(eigenvalues: ArrayLike, n: ArrayLike, ridge: ArrayLike) -> F
     population = Isotropic(eigenvalues)
     dtype = population.spectrum.dtype
     n, ridge = as_count(n, dtype=dtype), as_float(ridge, "ridge", dtype)
-    require_not_negative(ridge, "ridge")
+    ridge = not_negative(ridge, "ridge")
     shape = jnp.broadcast_shapes(n.shape, ridge.shape)
     n, flat = jnp.broadcast_to(n, shape).ravel(), jnp.broadcast_to(ridge, shape).ravel()
     return _effective_ridges(population, n, flat, may_vanish(flat)).reshape(shape)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import as_count, as_float, is_concrete, require_not_negative
+from .._checks import as_count, as_float, is_concrete, not_negative
 from .._implicit import implicit, newton
 from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Diagonal
@@ -87,7 +87,7 @@ def bayes(bulk: Diagonal, n: ArrayLike, strength: ArrayLike) -> Limit:
     if n.ndim:
         raise ValueError(f"n must be a scalar, got shape {n.shape}: use jax.vmap for a grid")
     strength = as_float(strength, "strength", variances.dtype)
-    require_not_negative(strength, "strength")
+    strength = not_negative(strength, "strength")
     return _bayes(variances, n, strength)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import as_float, is_concrete, require_not_negative
+from .._checks import as_float, is_concrete, not_negative
 from .._types import (
     CONVERGED,
     DIVERGED,
@@ -216,14 +216,14 @@ def _as_steps(steps: ArrayLike, method: str, dtype: jnp.dtype) -> tuple[Array, A
     wanted = as_float(steps, "steps", dtype if method == "flow" else np.dtype(np.float64))
     if wanted.ndim > 1:
         raise ValueError(f"steps must be a scalar or a vector (t,), got shape {wanted.shape}")
-    require_not_negative(wanted, "steps")
+    wanted = not_negative(wanted, "steps")
     if method == "flow":
         return wanted, wanted >= 0
     if is_concrete(wanted) and (np.asarray(wanted) != np.floor(np.asarray(wanted))).any():
         raise ValueError(f"steps must be whole numbers, got {steps} (times belong to method='flow')")
     if is_concrete(wanted) and np.asarray(wanted).max(initial=0) >= 2**31:
         raise ValueError(f"steps must be below 2^31, got {np.asarray(wanted).max():g}")
-    known = (wanted >= 0) & (wanted == jnp.floor(wanted)) & (wanted < 2**31)
+    known = (wanted >= 0) & (wanted == jnp.floor(wanted)) & (wanted < 2.0**31)
     return jnp.where(known, wanted, 0).astype(jnp.int32), known
 
 
@@ -255,7 +255,7 @@ def _settings(
     if learning_rate is None:
         raise ValueError(f"learning_rate is required for the method {method!r}: below 2/(largest eigenvalue + ridge)")
     rate = _as_scalar(learning_rate, "learning_rate", dtype)
-    require_not_negative(rate, "learning_rate")
+    rate = not_negative(rate, "learning_rate")
     return (rate,) if method == "flow" else (rate, push)
 
 
