@@ -282,6 +282,9 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     else:
         # Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not.
         weights = _linalg.joint_weights(jnp.where(null.free[:, None], null.projector, null.inverse), q)
+    if not isinstance(data, Gram):  # squares of small numbers may vanish: then nothing is known of their column
+        vanished = (jnp.diagonal(covariance) == 0) & (data != 0).any(0)
+        weights = jnp.where(vanished.any(), jnp.nan, weights)
     status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
     return Fit(weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, used, status, scheme)
 
@@ -289,14 +292,17 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
 class NullSpace(NamedTuple):
     """S at λ → 0⁺: its pseudo-inverse, the projector on its null space, and the coordinates that meet it.
 
-    ``values`` and ``vectors`` are the decomposition that tells what is null: of S, or of xxᵀ/n where that is smaller.
+    What is null shows in S with a unit diagonal, S/uuᵀ, or in (x/u)(x/u)ᵀ/n where that is smaller: ``units`` u,
+    ``vectors`` its eigenvectors, ascending, and the ``kept``. ``dual`` is (xxᵀ/n)⁺ in the second case.
     """
 
     inverse: Float[Array, "d d"]
     projector: Float[Array, "d d"]
     free: Bool[Array, " d"]
-    values: Float[Array, " m"]
+    units: Float[Array, " d"]
     vectors: Float[Array, "m m"]
+    kept: Bool[Array, " m"]
+    dual: Float[Array, "n n"] | None
 
 
 def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
@@ -307,26 +313,34 @@ def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
     """
     d, eps = covariance.shape[0], jnp.finfo(covariance.dtype).eps
     eye = jnp.eye(d, dtype=covariance.dtype)
-    if plain or isinstance(data, Gram) or data.shape[0] >= data.shape[1]:
-        inverse = _linalg.pseudo_inverse(covariance)
-        smooth = eye - inverse @ covariance
-        values, vectors = jnp.linalg.eigh(lax.stop_gradient(covariance))
-        basis = jnp.where((values <= d * eps * values[-1])[None, :], vectors, 0)
+    held = lax.stop_gradient(covariance)
+    units = _linalg.units(held)
+    if plain or isinstance(data, Gram) or data.shape[0] >= d:
+        values, vectors = jnp.linalg.eigh(held / units[:, None] / units[None, :])
+        kept, dual = _linalg.kept_values(values), None
+        half, _ = _linalg.inverse_on_axes(units, values, vectors, kept)
+        null = jnp.where(kept[None, :], 0, vectors)
+        free = (null**2).sum(1) > 100 * d * eps
+        basis = jnp.where(kept[None, :], 0, jnp.linalg.qr(null / (units / units.min())[:, None])[0])
         exact = basis @ basis.T
     else:
-        n = data.shape[0]
-        dual = _linalg.gram(data.T) / n
-        half = _linalg.pseudo_inverse(dual) @ data
-        inverse = _linalg.gram(half) / n
-        smooth = eye - data.T @ half / n
-        values, vectors = jnp.linalg.eigh(lax.stop_gradient(dual))
-        basis = jnp.linalg.qr(lax.stop_gradient(data.T) @ vectors[:, ::-1])[0]
-        basis = jnp.where((values > n * eps * values[-1])[None, ::-1], basis, 0)
+        scaled = lax.stop_gradient(data) / units[None, :]
+        values, vectors = jnp.linalg.eigh(_linalg.gram(scaled.T) / data.shape[0])
+        kept = _linalg.kept_values(values)
+        axes, lengths = jnp.linalg.qr(scaled.T @ vectors[:, ::-1])
+        axes = jnp.where(jnp.diagonal(lengths) < 0, -axes, axes)[:, ::-1]
+        half, basis = _linalg.inverse_on_axes(units, values, axes, kept)
+        free = 1 - jnp.where(kept[None, :], axes**2, 0).sum(1) > 100 * d * eps
         exact = eye - basis @ basis.T
+        # A coordinate of units so large that its share of the null space drowns in the rounding of 1.
+        exact = jnp.where((free & (jnp.diagonal(exact) <= 100 * eps))[:, None], jnp.nan, exact)
+        dual = _linalg.as_pseudo_inverse(_linalg.gram(data.T) / data.shape[0], _linalg.gram(half @ vectors.T))
+    inverse = _linalg.as_pseudo_inverse(covariance, _linalg.gram(half.T))
     empty = jnp.diagonal(covariance) == 0  # a zero column is null by itself: no rounding mixes it with others
     exact = jnp.where(empty[:, None] | empty[None, :], eye, exact)
+    smooth = eye - inverse @ covariance
     projector = exact + (smooth - lax.stop_gradient(smooth))
-    return NullSpace(inverse, projector, jnp.diagonal(exact) > 100 * d * eps, values, vectors)
+    return NullSpace(inverse, projector, free, units, vectors, kept, dual)
 
 
 def _partition_weights(precision: Array, scheme: Partition) -> Array:

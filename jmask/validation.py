@@ -167,7 +167,7 @@ def leave_one_out_core(x: Array, ridge: Array, scheme: Scheme, zero: bool, centr
         return _left_out_partition(x, ridge, scheme, centred, zero)
     if zero:
         return (_left_out_limit(x, extra) ** 2).mean(0)
-    q = precision_matrix(x, ridge) if n >= x.shape[1] else None
+    q = precision_matrix(x, ridge) if n >= x.shape[1] + centred else None
     xq, slack = _left_out_parts(x, q, ridge, centred)
     if q is None:
         kept = 1 - (x * xq).sum(0) / n
@@ -209,13 +209,12 @@ def _left_out_limit(x: Array, extra: float) -> Array:
     n, d = x.shape
     tiny = 100 * max(n, d) * jnp.finfo(x.dtype).eps
     null = null_space(x, _linalg.gram(x) / n, plain=False)
-    if n >= d:
+    if null.dual is None:
         xq = x @ null.inverse
         slack, second = 1 - (xq * x).sum(1) / n, (xq**2).sum(1) / n
     else:
-        small = _linalg.gram(x.T) / n
-        dual = _linalg.pseudo_inverse(small)
-        xq, slack, second = dual @ x, 1 - (dual * small).sum(1), jnp.diagonal(dual)
+        xq, second = null.dual @ x, jnp.diagonal(null.dual)
+        slack = 1 - (null.dual * (_linalg.gram(x.T) / n)).sum(1)
     # slack_i = N_ii; centring leaves 1/n in it, which the re-estimated mean takes back.
     slack = _outside_columns(lax.stop_gradient(x), null) + (slack - lax.stop_gradient(slack))
     slack = jnp.where(jnp.abs(slack - extra) <= tiny, 0, slack - extra)
@@ -226,12 +225,10 @@ def _left_out_limit(x: Array, extra: float) -> Array:
 
 def _outside_columns(x: Array, null: NullSpace) -> Float[Array, " n"]:
     """N_ii, from an orthonormal basis: right to rounding whatever the condition number, so that zero can be told."""
-    n, d = x.shape
-    empty = null.values <= min(n, d) * jnp.finfo(x.dtype).eps * null.values[-1]
-    if n < d:
-        return (jnp.where(empty[None, :], null.vectors, 0) ** 2).sum(1)
-    basis = jnp.linalg.qr(x @ null.vectors[:, ::-1])[0]
-    return 1 - (jnp.where(empty[None, ::-1], 0, basis) ** 2).sum(1)
+    if null.dual is not None:
+        return (jnp.where(null.kept[None, :], 0, null.vectors) ** 2).sum(1)
+    basis = jnp.linalg.qr(x / null.units[None, :] @ null.vectors[:, ::-1])[0]
+    return 1 - (jnp.where(null.kept[None, ::-1], basis, 0) ** 2).sum(1)
 
 
 def _left_out_partition(x: Array, ridge: Array, scheme: Partition, centred: bool, zero: bool) -> Array:
