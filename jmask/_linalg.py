@@ -246,64 +246,6 @@ def _dual_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return q, dot
 
 
-def pseudo_inverse(matrix: Array) -> Array:
-    """Moore-Penrose inverse of S, symmetric and not negative; its rank is decided where its diagonal is one.
-
-    So the units of the coordinates do not matter: at d ulp of the largest eigenvalue of such a matrix.
-    """
-    held = lax.stop_gradient(matrix)
-    size = units(held)
-    values, axes = jnp.linalg.eigh(held / size[:, None] / size[None, :])
-    half, _ = inverse_on_axes(size, values, axes, kept_values(values))
-    return as_pseudo_inverse(matrix, gram(half.T))
-
-
-def units(matrix: Array) -> Array:
-    """(d,) square roots of the diagonal, 1 where it is 0."""
-    diagonal = jnp.diagonal(matrix)
-    return jnp.sqrt(jnp.where(diagonal == 0, 1, diagonal))
-
-
-def kept_values(values: Array) -> Array:
-    """Which of the ascending eigenvalues of a matrix with a unit diagonal are not null."""
-    return values > values.shape[0] * jnp.finfo(values.dtype).eps * values[-1]
-
-
-def inverse_on_axes(units: Array, values: Array, axes: Array, kept: Array) -> tuple[Array, Array]:
-    """W and R, both (d, m): S⁺ = WWᵀ, and an orthonormal basis of the range of S, zero where not ``kept``.
-
-    S is diag(u) Σ_kept s a aᵀ diag(u) with ascending values s (m,) and orthonormal axes a (d, m). NaN if s is.
-    """
-    root = jnp.sqrt(jnp.where(kept, values, 1))
-    order = jnp.argsort(-units)  # large rows first: so each keeps its digits
-    scaled = jnp.where(kept[None, :], units[:, None] * axes, 0)[:, ::-1]  # what counts first
-    basis, factor = jnp.linalg.qr(scaled[order])
-    basis = jnp.zeros_like(basis).at[order].set(basis)
-    factor = add_diagonal(factor, jnp.where(kept[::-1], 0, jnp.ones_like(root)))
-    half = lax.linalg.triangular_solve(factor, basis, left_side=False, lower=False, transpose_a=True)[:, ::-1]
-    half = jnp.where(kept[None, :], half / root[None, :], 0)
-    if axes.shape[0] == axes.shape[1]:  # nothing null: no digits are lost to units far apart
-        half = jnp.where(kept.all(), axes / units[:, None] / root[None, :], half)
-    return jnp.where(jnp.isfinite(values[-1]), half, jnp.nan), jnp.where(kept[None, :], basis[:, ::-1], 0)
-
-
-@jax.custom_jvp
-def as_pseudo_inverse(matrix: Array, value: Array) -> Array:
-    """``value``, known to be the Moore-Penrose inverse of a symmetric ``matrix``, with its derivative."""
-    del matrix
-    return value
-
-
-@as_pseudo_inverse.defjvp
-@full_precision
-def _pseudo_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    """dP = P² dS N + N dS P² - P dS P, N = I - PS: at a rank that does not change."""
-    (matrix, _), change = primals, (tangents[0] + tangents[0].T) / 2
-    p = as_pseudo_inverse(*primals)
-    outside = p @ p @ change @ add_diagonal(-p @ matrix, jnp.ones((), p.dtype)).T
-    return p, outside + outside.T - p @ change @ p
-
-
 def solve_small(matrix: Array, right: Array) -> Array:
     """matrix⁻¹ right for few unknowns, real or complex, in plain arithmetic: Gauss-Jordan with row exchanges.
 

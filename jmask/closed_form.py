@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from . import _linalg
+from . import _linalg, _pseudo_inverse
 from ._checks import all_zero, as_ridge, as_rows, as_samples, is_concrete, require_finite, require_memory
 from ._types import CONVERGED, NON_FINITE, SINGULAR, Array, ArrayLike, Bool, Float, Int, Result, full_precision, pytree
 from .gram import Gram
@@ -313,29 +313,23 @@ def null_space(data: Array | Gram, covariance: Array, plain: bool) -> NullSpace:
     """
     d, eps = covariance.shape[0], jnp.finfo(covariance.dtype).eps
     eye = jnp.eye(d, dtype=covariance.dtype)
-    held = lax.stop_gradient(covariance)
-    units = _linalg.units(held)
     if plain or isinstance(data, Gram) or data.shape[0] >= d:
+        inverse, dual = _pseudo_inverse.pseudo_inverse(covariance), None
+        held = lax.stop_gradient(covariance)
+        units = _pseudo_inverse.units(held)
         values, vectors = jnp.linalg.eigh(held / units[:, None] / units[None, :])
-        kept, dual = _linalg.kept_values(values), None
-        half, _ = _linalg.inverse_on_axes(units, values, vectors, kept)
+        kept = _pseudo_inverse.kept_values(values)
         null = jnp.where(kept[None, :], 0, vectors)
         free = (null**2).sum(1) > 100 * d * eps
-        basis = jnp.where(kept[None, :], 0, jnp.linalg.qr(null / (units / units.min())[:, None])[0])
-        exact = basis @ basis.T
+        exact = _pseudo_inverse.projector(units.max() / units, null[:, ::-1], ~kept[::-1])
     else:
-        scaled = lax.stop_gradient(data) / units[None, :]
-        values, vectors = jnp.linalg.eigh(_linalg.gram(scaled.T) / data.shape[0])
-        kept = _linalg.kept_values(values)
-        axes, lengths = jnp.linalg.qr(scaled.T @ vectors[:, ::-1])
-        axes = jnp.where(jnp.diagonal(lengths) < 0, -axes, axes)[:, ::-1]
-        half, basis = _linalg.inverse_on_axes(units, values, axes, kept)
+        inverse, dual = _pseudo_inverse.wide_pseudo_inverses(data)
+        units, values, axes, vectors = _pseudo_inverse.wide_axes(lax.stop_gradient(data))
+        kept = _pseudo_inverse.kept_values(values)
         free = 1 - jnp.where(kept[None, :], axes**2, 0).sum(1) > 100 * d * eps
-        exact = eye - basis @ basis.T
+        exact = eye - _pseudo_inverse.projector(units, axes, kept)
         # A coordinate of units so large that its share of the null space drowns in the rounding of 1.
         exact = jnp.where((free & (jnp.diagonal(exact) <= 100 * eps))[:, None], jnp.nan, exact)
-        dual = _linalg.as_pseudo_inverse(_linalg.gram(data.T) / data.shape[0], _linalg.gram(half @ vectors.T))
-    inverse = _linalg.as_pseudo_inverse(covariance, _linalg.gram(half.T))
     empty = jnp.diagonal(covariance) == 0  # a zero column is null by itself: no rounding mixes it with others
     exact = jnp.where(empty[:, None] | empty[None, :], eye, exact)
     smooth = eye - inverse @ covariance
@@ -372,7 +366,7 @@ def _partition_limit(covariance: Array, scheme: Partition) -> Array:
 
         def regress(index: tuple[Array, Array]) -> Array:
             group, others = index
-            inverse = _linalg.pseudo_inverse(covariance[others[:, None], others[None, :]])
+            inverse = _pseudo_inverse.pseudo_inverse(covariance[others[:, None], others[None, :]])
             return covariance[group[:, None], others[None, :]] @ inverse
 
         rows = jax.lax.map(regress, (jnp.asarray(members), jnp.asarray(rest)))
@@ -393,10 +387,10 @@ def _pattern_weights(covariance: Array, ridge: Array, scheme: Patterns, limit: b
         weighted = share[:, None] * kept
         normal = (kept.T @ weighted) * covariance
         target = jnp.where(sees, weighted.sum(0) * moment, 0)
-        if limit:
-            return _linalg.pseudo_inverse(normal) @ target
         # An input that is never seen has no equation but its penalty: give it one, its weight is zero.
         used = _linalg.add_diagonal(normal, jnp.where(sees, ridge, jnp.maximum(ridge, 1)))
+        if limit:
+            return _pseudo_inverse.pseudo_inverse(used) @ target
         solved = jnp.linalg.solve(used, jnp.stack([target, used.sum(1)], axis=1))  # the second solution is one
         known = jnp.abs(lax.stop_gradient(solved[:, 1]) - 1).max() <= _TWO_DIGITS
         return jnp.where(known, jnp.where(sees, solved[:, 0], 0), jnp.nan)

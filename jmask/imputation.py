@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import as_float, is_concrete
-from ._linalg import pseudo_inverse
+from ._pseudo_inverse import pseudo_inverse
 from ._types import Array, ArrayLike, Float
 
 
