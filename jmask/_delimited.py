@@ -55,7 +55,7 @@ def read_delimited(path: Path, columns: Sequence[str] | None, id_column: str | N
             )
         picked = [cells[i] for i in layout.positions]
         try:
-            numbers.extend([float(cell) for cell in picked])
+            numbers.extend([_plain(cell) for cell in picked])
         except ValueError:
             numbers.extend([_number(path, line, layout, i, cells[i]) for i in layout.positions])
         lines.append(line)
@@ -119,10 +119,17 @@ def _is_number(cell: str) -> bool:
     if text in _MISSING or text in _WORDS:
         return True
     try:
-        float(text)
+        _plain(text)
     except ValueError:
         return False
     return True
+
+
+def _plain(text: str) -> float:
+    """A number as tables write it: Python's own 1_000 is none, and 2021_01 a name."""
+    if "_" in text:
+        raise ValueError
+    return float(text)
 
 
 def _is_text(cell: str) -> bool:
@@ -136,7 +143,7 @@ def _number(path: Path, line: int, layout: Layout, position: int, cell: str) -> 
     if text in _WORDS:
         return _WORDS[text]
     try:
-        return float(text)
+        return _plain(text)
     except ValueError:
         shown = cell if len(cell) <= 30 else cell[:27] + "..."
         raise ValueError(

@@ -56,11 +56,14 @@ def load_fit(path: str | Path) -> Fit:
         raise ValueError(f"{path} is not a file that Fit.save wrote") from error
     if str(stored.get("format")) != _FORMAT:
         raise ValueError(f"{path} is not a file that Fit.save wrote")
-    if int(stored["version"]) > _VERSION:
-        raise ValueError(f"{path} has format version {int(stored['version'])}, this jmask reads up to {_VERSION}")
-    fields = {name: jnp.asarray(stored[name]) for name in ("weights", "precision", "ridge", "count", "status")}
-    covariance = jnp.asarray(stored["covariance"]) if "covariance" in stored else None
-    return Fit(**fields, covariance=covariance, scheme=_scheme(stored))
+    if (version := int(stored.get("version", _VERSION))) > _VERSION:
+        raise ValueError(f"{path} has format version {version}, this jmask reads up to {_VERSION}")
+    try:
+        fields = {name: jnp.asarray(stored[name]) for name in ("weights", "precision", "ridge", "count", "status")}
+        covariance = jnp.asarray(stored["covariance"]) if "covariance" in stored else None
+        return Fit(**fields, covariance=covariance, scheme=_scheme(stored))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} lacks a part of what Fit.save writes: {error}") from error
 
 
 def _scheme(stored: dict[str, Any]) -> Scheme:

@@ -3,6 +3,7 @@
 Every complaint is one line that names the file, the line or row, and the column.
 """
 
+import json
 import os
 import re
 import tempfile
@@ -184,7 +185,8 @@ def _read_parquet(path: Path, source: str, columns: Sequence[str] | None, id_col
     _require_known(names, [*(columns or ()), *([id_column] if id_column else ())], source)
     texts = [name for name in names if not _is_number(pa, data.schema.field(name).type)]
     if id_column is None:
-        indices = [name for name in names if re.fullmatch(r"__index_level_\d+__", name)]
+        written = json.loads((data.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        indices = [name for name in written if name in names]
         id_column = names[0] if names and names[0] in texts else indices[0] if indices else None
     kept = [name for name in names if name != id_column] if columns is None else list(columns)
     for name in kept:

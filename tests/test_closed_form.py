@@ -198,6 +198,11 @@ def test_load_refuses_what_is_no_fit(tmp_path):
     for name in ("other.npz", "text.npz"):
         with pytest.raises(ValueError, match=r"not a file that Fit\.save wrote"):
             jm.Fit.load(tmp_path / name)
+    jm.fit(data(9, 3), 1.0).save(tmp_path / "fit.npz")
+    with np.load(tmp_path / "fit.npz") as whole:
+        np.savez(tmp_path / "part.npz", **{name: whole[name] for name in whole.files if name != "weights"})
+    with pytest.raises(ValueError, match="lacks a part of what"):
+        jm.Fit.load(tmp_path / "part.npz")
     with pytest.raises(FileNotFoundError):
         jm.Fit.load(tmp_path / "missing.npz")
     with pytest.raises(ValueError, match=r"\.npz"):

@@ -196,6 +196,27 @@ def test_refusals():
         jm.fit(data(9, 4).astype(np.float16), 0.1)
 
 
+def test_outliers_at_a_ridge_in_which_the_data_are_lost_are_not_known():
+    spiked = jm.covariance.Spiked(jm.covariance.Diagonal(np.ones(400)), [2.0, 10.0])
+    found = jm.theory.outliers(spiked, 800, 1e6)
+    np.testing.assert_allclose(found.overlap, [0.7, 0.94761905], rtol=1e-6)
+    for ridge in (1e10, 1e13):
+        found = jm.theory.outliers(spiked, 800, ridge)
+        assert not bool(found.converged)
+        assert np.isnan(found.overlap).all()
+        assert np.isnan(jm.theory.threshold(spiked.bulk, 800, ridge))
+
+
+def test_density_that_few_nodes_do_not_resolve():
+    basis = np.linalg.qr(np.random.default_rng(3).standard_normal((40, 40)))[0][:, :16]
+    population = jm.covariance.Dense((basis * np.linspace(0.5, 2, 16)) @ basis.T)
+    ends = np.asarray(jm.theory.edges(population, 12, 5.0))[0]
+    grid = np.linspace(*ends, 140)
+    together = jm.theory.density(population, 12, 5.0, grid)
+    apart = [jm.theory.density(population, 12, 5.0, part) for part in np.split(grid, 2)]
+    np.testing.assert_allclose(together, np.concatenate(apart), atol=1e-4 * float(together.max()))
+
+
 WITHOUT_X64 = """
 import jax, numpy as np, jmask as jm
 x = np.random.default_rng(0).standard_normal((30, 6))

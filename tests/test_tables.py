@@ -28,6 +28,7 @@ def put(tmp_path, text, name="data.csv"):
         ("x,1,2\ny,3,4\n", ("1", "2"), ("x", "y")),
         ("name,2019,2020\nx,1,2\ny,3,4\n", ("2019", "2020"), ("x", "y")),
         ("a,b\ntrue,2\nFALSE,4\n", ("a", "b"), None),
+        ("month,a,b\n2021_01,1,2\n2021_02,3,4\n", ("a", "b"), ("2021_01", "2021_02")),
         ('"a, quoted",b\n1,2\n3,4\n', ("a, quoted", "b"), None),
     ],
 )
@@ -90,6 +91,15 @@ def test_parquet(tmp_path):
         read_table(path)
     with pytest.raises(ValueError, match="column 'who' holds string, not numbers"):
         read_table(path, ["who", "a"])
+
+
+def test_parquet_with_a_named_index(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1.0, 2], "b": [3.0, 4]}, index=pd.Index([7, 8], name="k"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    table = read_table(str(tmp_path / "x.parquet"))
+    assert table.columns == ("a", "b")
+    assert table.ids == ("7", "8")
 
 
 def test_digits():

@@ -4,8 +4,6 @@ On an interval [a, b] of log μ, with log μ = (a + b)/2 - (b - a)/2·cos θ, th
 ends, also across square-root edges. Its cosine series converges geometrically, and integrates term by term.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +16,9 @@ from .bulk_atoms import Atoms, mass_points
 from .bulk_edges import INTERVALS, edge_lanes, scan, support_ends
 from .bulk_law import BulkLaw, branch_on, count, lines_at, whitening
 
-NODES = (128, 256, 512)  # tried in turn; shared by the intervals, at least 32 each
-_TAIL = 1e-6  # largest of the last coefficients, relative to the first
+NODES = (128, 512)  # at first and at most; shared by the intervals, at least 32 each
+_TAIL = 1e-6  # largest of the last coefficients, relative to the largest: more nodes are tried until it is below
+_RESOLVED = 1e-5  # up to which the density may be read: shares, which are sums, may always be
 
 
 @pytree
@@ -61,11 +60,20 @@ def chart(law: BulkLaw) -> Chart | None:
     if found > lanes:
         return None
     ends = support_ends(law, nodes, lanes)
-    for size in NODES:
-        table = _chart(law, ends, max(size // lanes, 32))
-        if abs(float(table.masses.sum() + table.atoms.mass.sum()) - 1) < 1e-3 and _tail(table) < _TAIL:
-            return table
+    m = max(NODES[0] // lanes, 32)
+    below = _shares(law, ends, np.arange(m + 1) / m)
+    table = _chart(law, ends, below)
+    while _tail(table) >= _TAIL and 2 * m <= max(NODES[1] // lanes, 32):
+        m *= 2
+        between = _shares(law, ends, np.arange(1, m, 2) / m)
+        below = jnp.zeros((lanes, m + 1), below.dtype).at[:, ::2].set(below).at[:, 1::2].set(between)
+        table = _chart(law, ends, below)
     return table if abs(float(table.masses.sum() + table.atoms.mass.sum()) - 1) < 1e-3 else None
+
+
+def resolved(table: Chart) -> bool:
+    """Whether the density may be read off the series, also near the ends, where it is divided by sin θ."""
+    return _tail(table) < _RESOLVED
 
 
 def _tail(table: Chart) -> float:
@@ -74,23 +82,32 @@ def _tail(table: Chart) -> float:
     return float(np.abs(series[:, -series.shape[1] // 8 :]).max() / scale)
 
 
-@partial(jax.jit, static_argnames=("m",))
-def _chart(law: BulkLaw, ends: Array, m: int) -> Chart:
+@jax.jit
+def _shares(law: BulkLaw, ends: Array, place: Array) -> Array:
+    """(k, m) the share below the points θ/π = ``place`` of every interval.
+
+    It needs eigenvalues alone, and is stationary in x, whose digits are lost at the ends.
+    """
     whitener = whitening(law)
-    used = jnp.isfinite(ends[:, 0]) & jnp.isfinite(ends[:, 1])
-    low, high = (jnp.log(jnp.where(used, value, 1.0 + i)) for i, value in enumerate((ends[:, 0], ends[:, 1])))
-    theta = np.arange(m + 1) * np.pi / m
-    half = (high - low)[:, None] / 2
-    log_mu = (high + low)[:, None] / 2 - half * jnp.asarray(np.cos(theta), low.dtype)[None, :]
+    _, low, high = _intervals(ends)
+    cosine = jnp.cos(jnp.pi * place.astype(low.dtype))
+    log_mu = (high + low)[:, None] / 2 - (high - low)[:, None] / 2 * cosine[None, :]
 
     def share(log_mu: Array) -> Array:
         lines = lines_at(law, jnp.exp(log_mu), whitener)
         return count(law, lines, branch_on(law, lines)) / law.dimension
 
-    below = lax.map(share, log_mu.ravel()).reshape(log_mu.shape)
+    return lax.map(share, log_mu.ravel()).reshape(log_mu.shape)
+
+
+@jax.jit
+def _chart(law: BulkLaw, ends: Array, below: Array) -> Chart:
+    """From the shares (k, m + 1) at evenly spaced θ."""
     # Less its value at the left end and a slope, the share below is a sine series in θ: its derivative is the density.
-    # The share needs eigenvalues alone, and is stationary in x, whose digits are lost at the ends.
+    m = below.shape[1] - 1
+    used, low, high = _intervals(ends)
     slope = (below[:, -1:] - below[:, :1]) / np.pi
+    theta = np.arange(m + 1) * np.pi / m
     rest = below - below[:, :1] - slope * jnp.asarray(theta, low.dtype)[None, :]
     order = np.arange(1, m)
     transform = np.sin(np.outer(theta, order)) * 2 / m * order[None, :]
@@ -99,11 +116,18 @@ def _chart(law: BulkLaw, ends: Array, m: int) -> Chart:
     return Chart(jnp.where(used, low, jnp.inf), jnp.where(used, high, jnp.inf), series, mass_points(law))
 
 
+def _intervals(ends: Array) -> tuple[Array, Array, Array]:
+    """Which intervals there are, and log μ at their ends (any where there is none)."""
+    used = jnp.isfinite(ends[:, 0]) & jnp.isfinite(ends[:, 1])
+    low, high = (jnp.log(jnp.where(used, value, 1.0 + i)) for i, value in enumerate((ends[:, 0], ends[:, 1])))
+    return used, low, high
+
+
 def _soft_ends(series: Array) -> Array:
     """Zero at both ends, where it is within what the series leaves out: density is that divided by sin θ."""
     alternate = jnp.asarray((-1.0) ** np.arange(series.shape[1]), series.dtype)
     first, last = series.sum(1), series @ alternate
-    small = _TAIL * jnp.abs(series).max(1)
+    small = 10 * _RESOLVED * jnp.abs(series).max(1)
     first, last = (jnp.where(jnp.abs(value) < small, value, 0) for value in (first, last))
     return series.at[:, 0].add(-(first + last) / 2).at[:, 1].add(-(first - last) / 2)
 

@@ -180,7 +180,10 @@ def bracketed(function: Callable[[Array], Array], a: Array, fa: Array, b: Array,
 
 # ----------------------------------------------------------------------------------------------------- the edges
 def turn(search: Search, side: int) -> tuple[Array, Bool[Array, ""]]:
-    """s where the bulk ends on this side, and whether it does: to the left it may end in an atom instead."""
+    """s where the bulk ends on this side, and whether it does: to the left it may end in an atom instead.
+
+    To the right it ends in an edge, and not to find one is a lack of digits: at a ridge so large that S is lost in it.
+    """
     n = search[0]
 
     def value(s: Array) -> Array:
@@ -190,7 +193,10 @@ def turn(search: Search, side: int) -> tuple[Array, Bool[Array, ""]]:
     one = jnp.ones((), n.dtype)
     small = jnp.finfo(n.dtype).eps ** 0.5
     s, last = bracketed(value, 0 * one, one, one - small, -one)
-    return s, jnp.abs(last) <= small
+    if side == LEFT:
+        return s, jnp.abs(last) <= small
+    mu = branch(search, s, side)[0]
+    return s, (jnp.abs(last) <= small) & (mu - jnp.max(search[2]) > 100 * small**2 * mu)
 
 
 def _edge_residual(unknown: Array, pencil: Pencil) -> Array:
@@ -204,9 +210,9 @@ def _edge_residual(unknown: Array, pencil: Pencil) -> Array:
 def right_edge(pencil: Pencil, plain: bool) -> Float[Array, "2"]:
     """(s, μ) where the bulk ends on the right; differentiable in every field of the pencil."""
     search = searchable(pencil, plain)
-    s = turn(search, RIGHT)[0]
+    s, found = turn(search, RIGHT)
     start = jnp.stack([s, branch(search, s, RIGHT)[0]])
-    return implicit(_edge_residual, start, pencil)
+    return implicit(_edge_residual, jnp.where(found, start, jnp.nan), pencil)
 
 
 def edge_fluctuation(pencil: Pencil, edge: Float[Array, "2"]) -> Float[Array, ""]:

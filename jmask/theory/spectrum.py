@@ -12,7 +12,7 @@ from .._types import CONVERGED, Array, ArrayLike, Complex, Float, full_precision
 from ..covariance import Covariance, Diagonal
 from ..covariance.base import unchecked_diagonal
 from ..scales import Scales
-from .bulk_chart import NODES, chart, cumulative_on, density_on, quantiles_on
+from .bulk_chart import NODES, chart, cumulative_on, density_on, quantiles_on, resolved
 from .bulk_edges import scan
 from .bulk_law import BulkLaw, branch_residual, bulk_law, complex_dtype, constants, find_branch, shrunk
 from .bulk_points import cumulative_at, density_at, on_grid, quantiles_at
@@ -103,7 +103,7 @@ def density(
     Differentiable in everything, except at the edges, where the slope is infinite. Cost a point: some 50 times O(d) for
     ``Diagonal`` and populations of constant diagonal; for the others the eigenvalues of one real d × d matrix and the
     inverse of one complex. More than 128 points of these are read off a cosine series through 128 to 512 nodes, good
-    to about 1e-4 of the largest value.
+    to about 1e-4 of the largest value, unless so many do not resolve it.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def density(
     grid = _as_grid(grid, "grid", n.dtype)
     law = bulk_law(covariance, n, ridge, scales, may_vanish(ridge))
     table = chart(law) if grid.size > NODES[0] else None
-    if table is None:
+    if table is None or not resolved(table):
         return on_grid(density_at, law, grid)
     return density_on(table, grid.ravel()).reshape(grid.shape)
 

@@ -238,9 +238,9 @@ def _outliers(
     exact = jnp.array(True)
     for side in sides:
         mine = side * spiked.strengths > 0
-        values, overlaps, beyond, near = _one_side(problem, side, power, estimator != "masked")
+        values, overlaps, beyond, holds = _one_side(problem, side, power, estimator != "masked")
         mu, overlap = jnp.where(mine & beyond, values, mu), jnp.where(mine & beyond, overlaps, overlap)
-        found, exact = found | (mine & beyond), exact & (near | ~(mine & beyond)).all()
+        found, exact = found | (mine & beyond), exact & (holds | ~mine).all()
     status = jnp.where((status == CONVERGED) & ~exact, MAX_STEPS, status)
     known = status == CONVERGED
     eigenvalue = 1 - 1 / mu if estimator == "masked" else mu
@@ -249,7 +249,7 @@ def _outliers(
 
 
 def _one_side(problem: Problem, side: int, power: Array, plain: bool) -> tuple[Array, Array, Array, Array]:
-    """μ, overlap, whether there is an outlier and whether its equation holds, for every spike of this side."""
+    """μ, overlap, whether there is an outlier and whether that is known, for every spike of this side."""
     search, fixed = searchable(problem.pencil, plain), lax.stop_gradient(problem)
     equation = _right_residual if side == RIGHT else _left_residual
     end, ends = turn(search, side)
@@ -275,4 +275,4 @@ def _one_side(problem: Problem, side: int, power: Array, plain: bool) -> tuple[A
         return place[1], overlap_at(spike, place, side, power), jnp.abs(left) <= jnp.finfo(s.dtype).eps ** 0.5
 
     mu, overlap, near = jax.vmap(one)(jnp.arange(most.shape[0]))
-    return mu, overlap, beyond, near
+    return mu, overlap, beyond, (near | ~beyond) & (ends | (side == LEFT))
