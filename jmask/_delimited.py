@@ -91,12 +91,12 @@ def copy_filled(
 
 
 def _delimiter(path: Path) -> str:
-    """A tab for .tsv; for .csv a comma, or a semicolon where the first line has semicolons and no comma."""
+    """A tab for .tsv; for .csv a comma, or where the first line has none a semicolon or a tab."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
-    return ";" if ";" in first and "," not in first else ","
+    return next((mark for mark in ",;\t" if mark in first), ",")
 
 
 def _rows(path: Path) -> Iterator[Row]:

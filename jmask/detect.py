@@ -153,7 +153,8 @@ def _embedded(found: Directions, ridge: Array, columns: np.ndarray) -> Direction
 def _detecting_ridge(x: Array, variances: Array) -> Float[Array, " d"]:
     """FACTOR·S_kk²/mean S_kk; an empty column, which knows nothing of any other, counts as an average one."""
     mean = variances.mean()
-    return FACTOR * jnp.where(empty_columns(x), mean, variances) ** 2 / mean
+    known = jnp.where(empty_columns(x), mean, variances)
+    return FACTOR * known * (known / mean)
 
 
 @pytree

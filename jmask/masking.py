@@ -53,8 +53,8 @@ class Bernoulli:
 
     def __post_init__(self) -> None:
         rate = as_rate(self.hide_rate)
-        if rate.ndim > 1:
-            raise ValueError(f"hide_rate must be a scalar (or a vector under vmap), got shape {rate.shape}")
+        if rate.ndim > hasattr(self.hide_rate, "ndim"):  # a list is no vector, which only ``vmap`` makes
+            raise ValueError(f"hide_rate must be a scalar (or a vector under vmap), got {self.hide_rate}")
 
     def probability(self, dtype: jnp.dtype) -> Array:
         """The hiding rate as a scalar array of the given dtype."""

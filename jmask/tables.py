@@ -148,7 +148,8 @@ def _load_numpy(path: Path, key: str | None) -> np.ndarray:
             array, name = loaded, str(path)
         else:
             with loaded:
-                key = _choose_key(path, {k: loaded[k].shape for k in loaded.files}, key)
+                shapes = dict.fromkeys(loaded.files, ()) if key else {k: loaded[k].shape for k in loaded.files}
+                key = _choose_key(path, shapes, key)
                 array, name = loaded[key], f"{path}:{key}"
     except (OSError, EOFError, ValueError) as error:
         if str(error).startswith(str(path)):

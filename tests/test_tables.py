@@ -28,6 +28,7 @@ def put(tmp_path, text, name="data.csv"):
         ("x,1,2\ny,3,4\n", ("1", "2"), ("x", "y")),
         ("name,2019,2020\nx,1,2\ny,3,4\n", ("2019", "2020"), ("x", "y")),
         ("a,b\ntrue,2\nFALSE,4\n", ("a", "b"), None),
+        ("a\tb\n1\t2\n3\t4\n", ("a", "b"), None),
         ("month,a,b\n2021_01,1,2\n2021_02,3,4\n", ("a", "b"), ("2021_01", "2021_02")),
         ('"a, quoted",b\n1,2\n3,4\n', ("a, quoted", "b"), None),
     ],
@@ -76,6 +77,11 @@ def test_npz_with_one_and_several_matrices(tmp_path):
         read_table(path)
     with pytest.raises(ValueError, match="holds no array 'z', only x, y"):
         read_table(f"{path}:z")
+
+
+def test_npz_beside_an_array_of_objects(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.eye(3), names=np.array(["a", None], dtype=object))
+    np.testing.assert_array_equal(read_table(f"{tmp_path / 'x.npz'}:x").values, np.eye(3))
 
 
 def test_parquet(tmp_path):
