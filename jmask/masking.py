@@ -54,7 +54,7 @@ class Bernoulli:
     def __post_init__(self) -> None:
         rate = as_rate(self.hide_rate)
         if rate.ndim > hasattr(self.hide_rate, "ndim"):  # a list is no vector, which only ``vmap`` makes
-            raise ValueError(f"hide_rate must be a scalar (or a vector under vmap), got {self.hide_rate}")
+            raise ValueError(f"hide_rate must be a scalar (or a vector under vmap), got shape {rate.shape}")
 
     def probability(self, dtype: jnp.dtype) -> Array:
         """The hiding rate as a scalar array of the given dtype."""
