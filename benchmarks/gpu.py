@@ -3,7 +3,8 @@
     python benchmarks/gpu.py [d ...]
 
 Self-contained: it runs wherever JAX sees a CUDA GPU, and says so where it sees none. CPU rivals run the same functions
-on the CPU of the same machine, at the same sizes up to d = 4096 and extrapolated by d³ beyond.
+on the CPU of the same machine, under ``jax.default_device`` (which cuts lanes into chunks that fit in cache), at the
+same sizes up to d = 4096 and extrapolated by d³ beyond.
 """
 
 import sys
@@ -26,11 +27,9 @@ def cuda():
         return None
 
 
-# Under ``jax.default_device`` programs are those of the device: lanes on CPU go through in chunks that fit in cache.
-
-
 def normal(n, d, dtype, device, seed=0):
-    return jax.default_device(device)(jax.random.normal)(jax.random.key(seed), (n, d), dtype)
+    with jax.default_device(device):
+        return jax.random.normal(jax.random.key(seed), (n, d), dtype)
 
 
 def peak(dtype, device, d):

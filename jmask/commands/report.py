@@ -54,6 +54,7 @@ def print_choice(console: Console, curve: Curve, chosen: bool) -> None:
 
 
 def plain_table(title: str, *headers: str) -> RichTable:
+    """An empty table without lines: names to the left, numbers to the right, none of them broken."""
     table = RichTable(
         title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
