@@ -138,7 +138,7 @@ def against_pca(table: SweepTable, study: Study) -> Figure:
     figure = Figure(figsize=(6.2, 5.8), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#999999", lw=1.2, ls="--", zorder=1)
-    axes.text(0.97, 0.9, "equal", color="#777777", ha="right", fontsize=_SIZE - 1)
+    axes.text(0.89, 0.93, "equal", color="#777777", ha="right", fontsize=_SIZE - 1)
     settings: dict[Point, dict[str, list[Row]]] = {}
     for row in table.rows:
         if row.quantity in ("overlap", "pca_overlap"):
