@@ -147,7 +147,7 @@ def _dual(d, count):
     from jmask import _linalg
 
     rows, ridge = [], jax.numpy.asarray(RIDGE)
-    primal, dual = jax.jit(_linalg.primal_inverse), jax.jit(_linalg.dual_inverse)
+    primal, dual = jax.jit(_linalg.primal_regressions), jax.jit(_linalg.dual_regressions)
     for share, target in ((4, 3.0), (8, 6.0)):
         x = jax.device_put(np.random.default_rng(0).standard_normal((d // share, d)))
         least = target if d == 2048 else None

@@ -11,6 +11,7 @@ import mmap
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import jax
 import numpy as np
 
 _ROWS = 64  # mirrored at once: they stay in cache
+_INVERTED_WHOLE = 256  # triangles that LAPACK inverts as fast
+_SOLVED_WHOLE = 128  # triangles that BLAS solves as fast
 
 
 @functools.cache
@@ -50,12 +53,14 @@ def _call(name: str, *arguments: str | int | float | np.ndarray) -> None:
     _routine({"f": "s", "d": "d"}[dtype.char] + name)(*map(address, arguments))
 
 
-# A matrix by rows is its transpose to LAPACK, which counts by columns: x (n, d) is passed as d × n.
+# A matrix by rows is its transpose to LAPACK, which counts by columns: x (n, d) is passed as d × n, and its lower
+# triangle is the upper one by rows.
 
 
-def _product(left: np.ndarray, right: np.ndarray, result: np.ndarray) -> None:
-    d = len(result)
-    _call("gemm", "N", "N", d, d, d, 1.0, right, d, left, d, 0.0, result, d)
+def _product(flags: str, left: np.ndarray, right: np.ndarray, result: np.ndarray) -> None:
+    """left right; a T in ``flags`` for each that is transposed first."""
+    (m, n), k = result.shape, left.shape[0 if flags[0] == "T" else 1]
+    _call("gemm", flags[1], flags[0], n, m, k, 1.0, right, right.shape[1], left, left.shape[1], 0.0, result, n)
 
 
 def _gram(x: np.ndarray, result: np.ndarray) -> None:
@@ -65,42 +70,55 @@ def _gram(x: np.ndarray, result: np.ndarray) -> None:
 
 def _inverse(matrix: np.ndarray, result: np.ndarray) -> None:
     result[:] = matrix
-    _invert(result)
-
-
-def _primal_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
-    _symmetric_product(x, 1 / len(x), result)
-    _diagonal(result)[:] += ridge
-    _invert(result)
-
-
-def _dual_inverse(x: np.ndarray, ridge: np.ndarray, result: np.ndarray) -> None:
-    """Λ⁻¹ - WᵀW, with Wᵀ = (xΛ⁻¹)ᵀL⁻ᵀ/√n and LLᵀ = I + xΛ⁻¹xᵀ/n."""
-    if not (ridge > 0).all():
+    if _inverted(result):
+        _mirror(result)
+    else:
         result[:] = np.nan
+
+
+def _matrix_regressions(matrix: np.ndarray, weights: np.ndarray, diagonal: np.ndarray) -> None:
+    weights[:] = matrix
+    _regress(weights, diagonal)
+
+
+def _primal_regressions(x: np.ndarray, ridge: np.ndarray, weights: np.ndarray, diagonal: np.ndarray) -> None:
+    _symmetric_product(x, 1 / len(x), weights)
+    _diagonal(weights)[:] += ridge
+    _regress(weights, diagonal)
+
+
+def _regress(matrix: np.ndarray, diagonal: np.ndarray) -> None:
+    """Overwrite a triangle of Q⁻¹ by A = I - diag(Q)⁻¹Q, in its place."""
+    known = _inverted(matrix)
+    diagonal[:] = _diagonal(matrix) if known else np.nan
+    if not np.isfinite(1 / diagonal).all():
+        matrix[:] = np.nan
         return
+    _mirror(matrix, -1 / diagonal)
+    _diagonal(matrix)[:] = 0
+
+
+def _dual_regressions(x: np.ndarray, ridge: np.ndarray, weights: np.ndarray, diagonal: np.ndarray) -> None:
+    """Q = Λ⁻¹ - WᵀW, with Wᵀ = (xΛ⁻¹)ᵀL⁻ᵀ/√n and LLᵀ = I + xΛ⁻¹xᵀ/n; A = diag(Q)⁻¹WᵀW off the diagonal."""
     n, d = x.shape
+    if not (ridge > 0).all():
+        weights[:], diagonal[:] = np.nan, np.nan
+        return
     half, small = x / np.sqrt(ridge), np.empty((n, n), x.dtype)
     _call("syrk", "L", "T", n, d, 1 / n, half, d, 0.0, small, n)
     _diagonal(small)[:] += 1
-    if not _factored(small):
-        result[:] = np.nan
+    factored = _factored(small)
+    half /= np.sqrt(n * ridge)
+    _solve(small, half)
+    left = 1 - ridge * np.einsum("ij,ij->j", half, half)
+    known = factored and (left > 100 * np.finfo(x.dtype).eps).all()  # else nothing but rounding is left of 1/Λ
+    diagonal[:] = left / ridge if known else np.nan
+    if not np.isfinite(1 / diagonal).all():
+        weights[:] = np.nan
         return
-    half /= np.sqrt(ridge)
-    _call("trsm", "R", "L", "T", "N", d, n, 1.0, small, n, half, d)
-    _symmetric_product(half, -1 / n, result)
-    if not (1 + ridge * _diagonal(result) > 100 * np.finfo(x.dtype).eps).all():  # nothing but rounding is left of 1/Λ
-        result[:] = np.nan
-        return
-    _mirror(result)
-    _diagonal(result)[:] += 1 / ridge
-
-
-def _joint_weights(precision: np.ndarray, kept: np.ndarray, result: np.ndarray) -> None:
-    scale = -1 / (kept * np.diagonal(precision))
-    known = np.isfinite(scale).all()
-    np.multiply(precision, scale[:, None] if known else np.nan, out=result)
-    np.fill_diagonal(result, 0 if known else np.nan)
+    _symmetric_product(half, 1.0, weights)
+    _mirror(weights, 1 / diagonal)
+    _diagonal(weights)[:] = 0
 
 
 def _congruent_eigenvalues(lower: np.ndarray, values: np.ndarray, result: np.ndarray) -> None:
@@ -125,35 +143,70 @@ def _factored(matrix: np.ndarray) -> bool:
     return not info[0]
 
 
+def _inverted(matrix: np.ndarray) -> bool:
+    """Overwrite a triangle of a symmetric matrix by one of its inverse; whether it has one."""
+    d = len(matrix)
+    floor = d * np.finfo(matrix.dtype).eps * np.diagonal(matrix)
+    if not (_factored(matrix) and (np.diagonal(matrix) ** 2 > floor).all()):
+        return False
+    _invert_triangle(matrix)
+    _call("lauum", "L", d, matrix, d, np.zeros(1, np.int64))
+    return True
+
+
+# By halves, so that most of it is products: LAPACK's own inverse of a triangle and BLAS's solution are half as fast.
+
+
+def _invert_triangle(matrix: np.ndarray) -> None:
+    d, stride = len(matrix), matrix.strides[0] // matrix.itemsize
+    if d <= _INVERTED_WHOLE:
+        _call("trtri", "L", "N", d, matrix, stride, np.zeros(1, np.int64))
+        return
+    half = d // 2
+    upper, corner, lower = matrix[:half, :half], matrix[:half, half:], matrix[half:, half:]
+    _invert_triangle(upper)
+    _invert_triangle(lower)
+    _call("trmm", "R", "L", "N", "N", d - half, half, -1.0, upper, stride, corner, stride)
+    _call("trmm", "L", "L", "N", "N", d - half, half, 1.0, lower, stride, corner, stride)
+
+
+def _solve(factor: np.ndarray, right: np.ndarray) -> None:
+    """Overwrite right (n, d) by L⁻¹right; by rows the factor is Lᵀ."""
+    (n, d), stride = right.shape, factor.strides[0] // factor.itemsize
+    if n <= _SOLVED_WHOLE:
+        _call("trsm", "R", "L", "T", "N", d, n, 1.0, factor, stride, right, d)
+        return
+    half = n // 2
+    _solve(factor[:half, :half], right[:half])
+    _call("gemm", "N", "T", d, n - half, half, -1.0, right, d, factor[:, half:], stride, 1.0, right[half:], d)
+    _solve(factor[half:, half:], right[half:])
+
+
 def _diagonal(matrix: np.ndarray) -> np.ndarray:
     """Writable."""
     return np.einsum("ii->i", matrix)
 
 
-def _mirror(matrix: np.ndarray) -> None:
-    """Copy the triangle that LAPACK wrote, the upper one by rows, onto the other, a few rows at a time.
+def _mirror(matrix: np.ndarray, scale: np.ndarray | None = None) -> None:
+    """Copy the triangle that LAPACK wrote, the upper one by rows, onto the other; then multiply rows by ``scale``.
 
-    Through a copy whose rows do not begin a power of two apart: a column of such rows is one set of the cache.
+    A few rows at a time, through a copy whose rows do not begin a power of two apart: a column of such rows is one set
+    of the cache.
     """
     d = len(matrix)
     copy = np.empty((_ROWS, d + 8), matrix.dtype)
     for start in range(0, d, _ROWS):
         stop = min(start + _ROWS, d)
-        corner, rest = matrix[start:stop, start:stop], copy[: stop - start, : d - stop]
+        corner, above, below = matrix[start:stop, start:stop], matrix[start:stop, stop:], matrix[stop:, start:stop]
+        rest = copy[: stop - start, : d - stop]
         corner[:] = np.triu(corner) + np.triu(corner, 1).T
-        rest[:] = matrix[start:stop, stop:]
-        matrix[stop:, start:stop] = rest.T
-
-
-def _invert(matrix: np.ndarray) -> None:
-    """Overwrite a symmetric matrix, given by one triangle, by its inverse; NaN where it has none."""
-    d = len(matrix)
-    floor = d * np.finfo(matrix.dtype).eps * np.diagonal(matrix)
-    if not (_factored(matrix) and (np.diagonal(matrix) ** 2 > floor).all()):
-        matrix[:] = np.nan
-        return
-    _call("potri", "L", d, matrix, d, np.zeros(1, np.int64))
-    _mirror(matrix)
+        rest[:] = above
+        if scale is None:
+            below[:] = rest.T
+        else:
+            corner *= scale[start:stop, None]
+            np.multiply(rest, scale[start:stop, None], out=above)
+            np.multiply(rest.T, scale[stop:, None], out=below)
 
 
 _VERSIONS = {("0", str(minor)) for minor in range(1, 6)}  # jaxlib 0.6 to 0.12: what is read here is the same in all
@@ -245,10 +298,10 @@ def _in_large_pages(array: np.ndarray) -> None:
     ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)  # advice: may fail
 
 
-def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
+def _handler(kernel: Callable[..., None], ranks_in: tuple[int, ...], ranks_out: tuple[int, ...]) -> Any:
     """The kernel over every leading axis of its arguments, which broadcast.
 
-    ``ranks`` are those of the arguments and of the result in one call.
+    The ranks are those of the arguments and of the results in one call.
     """
 
     def handle(frame: Any) -> None:
@@ -257,34 +310,34 @@ def _handler(kernel: Callable[..., None], ranks: tuple[int, ...]) -> Any:
             version, ours = frame.contents.api.contents.version, extension.contents.metadata.contents.version
             ours.major, ours.minor = version.major, version.minor
             return
-        (result,) = _views(frame.contents.results)
+        results = _views(frame.contents.results)
         try:
-            _in_large_pages(result)
+            _in_large_pages(results[0])
             arguments = _views(frame.contents.arguments)
-            *ranks_in, rank_out = ranks
-            batch = result.shape[: result.ndim - rank_out]
+            batch = results[0].shape[: results[0].ndim - ranks_out[0]]
             stacks = [
                 np.broadcast_to(a, batch + a.shape[a.ndim - rank :])
                 for a, rank in zip(arguments, ranks_in, strict=True)
             ]
             with np.errstate(all="ignore"):
                 for index in np.ndindex(batch):
-                    kernel(*(stack[index] for stack in stacks), result[index])
+                    kernel(*(stack[index] for stack in stacks), *(result[index] for result in results))
         except Exception:  # nothing may be thrown through XLA: what is not known is NaN
-            result[:] = np.nan
+            for result in results:
+                result[:] = np.nan
             sys.excepthook(*sys.exc_info())
 
     return _HANDLER(handle)
 
 
-_KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...]]] = {
-    "product": (_product, (2, 2, 2)),
-    "gram": (_gram, (2, 2)),
-    "inverse": (_inverse, (2, 2)),
-    "primal_inverse": (_primal_inverse, (2, 1, 2)),
-    "dual_inverse": (_dual_inverse, (2, 1, 2)),
-    "joint_weights": (_joint_weights, (2, 0, 2)),
-    "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1, 1)),
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]]] = {
+    **{f"product_{flags}": (partial(_product, flags), (2, 2), (2,)) for flags in ("NN", "NT", "TN", "TT")},
+    "gram": (_gram, (2,), (2,)),
+    "inverse": (_inverse, (2,), (2,)),
+    "matrix_regressions": (_matrix_regressions, (2,), (2, 1)),
+    "primal_regressions": (_primal_regressions, (2, 1), (2, 1)),
+    "dual_regressions": (_dual_regressions, (2, 1), (2, 1)),
+    "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1), (1,)),
 }
 _HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
 
@@ -301,7 +354,8 @@ def available() -> bool:
     return True
 
 
-def call(name: str, d: int, *arguments: Any) -> jax.Array:
-    """One of ``_KERNELS`` on arrays of one dtype: (d, d) or (d,), under ``vmap`` with leading axes. CPU only."""
-    result = jax.ShapeDtypeStruct((d,) * _KERNELS[name][1][-1], arguments[0].dtype)
-    return jax.ffi.ffi_call(f"jmask_{name}", result, vmap_method="expand_dims")(*arguments)  # type: ignore[return-value]
+def call(name: str, shapes: tuple[tuple[int, ...], ...], *arguments: Any) -> Any:
+    """One of ``_KERNELS`` on arrays of one dtype: results of these shapes, under ``vmap`` with more axes. CPU only."""
+    results = tuple(jax.ShapeDtypeStruct(shape, arguments[0].dtype) for shape in shapes)
+    made = jax.ffi.ffi_call(f"jmask_{name}", results, vmap_method="expand_dims")(*arguments)
+    return tuple(made) if len(shapes) > 1 else made[0]

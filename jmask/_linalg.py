@@ -1,4 +1,4 @@
-"""The dense kernels that the fits stand on: product, Gram matrix, inverse of a positive definite matrix, its dual form.
+"""The dense kernels that the fits stand on: product, Gram matrix, inverse, and the d regressions that an inverse holds.
 
 On CPU, XLA has neither a symmetric product nor an inverse of a positive definite matrix: from a size on (measured by
 benchmarks/kernels.py) both are one call to LAPACK, and large products one to BLAS. Elsewhere, and on accelerators,
@@ -7,12 +7,15 @@ they are made of XLA's products and factors, those of large matrices by halves.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from . import _lapack
 from ._types import Array, full_precision
@@ -22,30 +25,69 @@ _HALVED_FROM = 4096  # elsewhere: products of half the size still fill a large G
 _PRODUCT_FROM = 1536  # below, BLAS's threads, which wait busily for more work, take from XLA's what it saves
 
 
-def _by_platform(name: str, otherwise: Callable, d: int, *arguments: Array, least: int = _LAPACK_FROM) -> Array:
-    """By LAPACK on CPU for d of at least ``least``, by XLA otherwise."""
-    if d < least or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
+def _by_platform(
+    name: str, otherwise: Callable, shapes: tuple[tuple[int, ...], ...], *arguments: Array, least: int = _LAPACK_FROM
+) -> Any:
+    """By LAPACK on CPU for results of these shapes, no side below ``least``; by XLA otherwise."""
+    small = min(side for shape in shapes for side in shape) < least
+    if small or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
         return otherwise(*arguments)
-    return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, d), default=otherwise)
+    return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, shapes), default=otherwise)
 
 
-@jax.custom_jvp
-def product(left: Array, right: Array) -> Array:
-    """Two square matrices multiplied."""
-    return _by_platform("product", jnp.matmul, right.shape[0], left, right, least=_PRODUCT_FROM)
+# A primitive, since no rule of JAX's for derivatives tells how a linear function is transposed: XLA on CPU would make
+# the products of reverse mode, some at half its speed, and while BLAS's threads still wait busily for more work.
+_product_p = Primitive("jmask_product")
 
 
-@product.defjvp
-@full_precision
-def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    (left, right), (left_dot, right_dot) = primals, tangents
-    return product(left, right), left_dot @ right + left @ right_dot
+def product(left: Array, right: Array, flags: str = "NN", least: int = _PRODUCT_FROM) -> Array:
+    """Two matrices multiplied, each transposed first if its flag is T; all derivatives are such products."""
+    return _product_p.bind(left, right, flags=flags, least=least)
+
+
+def _xla_product(left: Array, right: Array, flags: str) -> Array:
+    left, right = (m.T if flag == "T" else m for m, flag in zip((left, right), flags, strict=True))
+    return jnp.matmul(left, right, precision="highest")  # when this is traced, no context may set it any more
+
+
+def _product_shape(left: Any, right: Any, flags: str) -> tuple[int, int]:
+    return left.shape[flags[0] == "T"], right.shape[flags[1] == "N"]
+
+
+def _multiplied(left: Array, right: Array, *, flags: str, least: int) -> Array:
+    otherwise, shape = partial(_xla_product, flags=flags), _product_shape(left, right, flags)
+    return _by_platform(f"product_{flags}", otherwise, (shape,), left, right, least=least)
+
+
+def _left_cotangent(bar: Array, _: Array, right: Array, *, flags: str, least: int) -> Array:
+    if flags[0] == "N":
+        return product(bar, right, "NT" if flags[1] == "N" else "NN", least)
+    return product(right, bar, flags[1] + "T", least)
+
+
+def _right_cotangent(bar: Array, left: Array, _: Array, *, flags: str, least: int) -> Array:
+    if flags[1] == "N":
+        return product(left, bar, "TN" if flags[0] == "N" else "NN", least)
+    return product(bar, left, "T" + flags[0], least)
+
+
+def _batched_product(factors: tuple, axes: tuple, *, flags: str, least: int) -> tuple[Array, int]:
+    return jax.vmap(partial(_xla_product, flags=flags), axes)(*factors), 0
+
+
+_product_p.def_impl(jax.jit(_multiplied, static_argnames=("flags", "least")))
+_product_p.def_abstract_eval(lambda left, right, *, flags, least: left.update(shape=_product_shape(left, right, flags)))
+mlir.register_lowering(_product_p, mlir.lower_fun(_multiplied, multiple_results=False))
+ad.defbilinear(_product_p, _left_cotangent, _right_cotangent)
+batching.primitive_batchers[_product_p] = _batched_product
+
+_times = partial(product, least=_LAPACK_FROM)  # beside LAPACK
 
 
 @jax.custom_jvp
 def gram(x: Array) -> Array:
     """xᵀx (d, d) of x (n, d)."""
-    return _by_platform("gram", lambda x: _mirrored(_lower_gram(x)), x.shape[1], x)
+    return _by_platform("gram", lambda x: _mirrored(_lower_gram(x)), (x.shape[1:] * 2,), x)
 
 
 # Without LAPACK: one triangle of a symmetric matrix, from products of halves, so that no other is computed but to be
@@ -102,7 +144,7 @@ def _lower_square(factor: Array) -> Array:
 @gram.defjvp
 @full_precision
 def _gram_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    half = primals[0].T @ tangents[0]
+    half = _times(primals[0], tangents[0], "TN")
     return gram(primals[0]), half + half.T
 
 
@@ -134,7 +176,7 @@ def inverse(matrix: Array) -> Array:
     A matrix whose pivots fall below d ulp of the largest one is singular in this precision: NaN as well,
     never the inverse of rounding errors.
     """
-    return _by_platform("inverse", _device_inverse, matrix.shape[0], matrix)
+    return _by_platform("inverse", _device_inverse, (matrix.shape,), matrix)
 
 
 def _device_inverse(matrix: Array) -> Array:
@@ -150,23 +192,7 @@ def _device_inverse(matrix: Array) -> Array:
 @full_precision
 def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     q = inverse(primals[0])
-    return q, -(q @ tangents[0] @ q)
-
-
-@jax.custom_jvp
-def joint_weights(precision: Array, kept: Array) -> Array:
-    """A = -diag(qQ)⁻¹Q off the diagonal, q the share kept, and 0 on it; NaN throughout where a 1/Q_kk is not finite."""
-    return _by_platform("joint_weights", _device_weights, precision.shape[0], precision, kept)
-
-
-def _device_weights(precision: Array, kept: Array) -> Array:
-    scale = -1 / (kept * jnp.diagonal(precision))
-    return jnp.where(jnp.isfinite(scale).all(), zero_diagonal(scale[:, None] * precision), jnp.nan)
-
-
-@joint_weights.defjvp
-def _joint_weights_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return joint_weights(*primals), jax.jvp(_device_weights, primals, tangents)[1]
+    return q, -_times(_times(q, tangents[0]), q)
 
 
 def congruent_eigenvalues(lower: Array, values: Array) -> Array:
@@ -178,72 +204,121 @@ def congruent_eigenvalues(lower: Array, values: Array) -> Array:
     def device(lower: Array, values: Array) -> Array:
         return jnp.linalg.eigvalsh((lower * values[None, :]) @ lower.T)
 
-    return _by_platform("congruent_eigenvalues", device, values.shape[0], lower, values)
+    return _by_platform("congruent_eigenvalues", device, (values.shape,), lower, values)
+
+
+# The d regressions of every coordinate on the others, of a precision Q: the weights A = I - diag(Q)⁻¹Q and diag(Q),
+# from which Q comes back. One d × d array is all that they need.
+
+
+def regressions(precision: Array) -> tuple[Array, Array]:
+    """A (d, d), zero on the diagonal, and diag(Q) (d,); NaN throughout where a 1/Q_kk is not finite."""
+    diagonal = jnp.diagonal(precision)
+    known = jnp.isfinite(1 / diagonal).all()
+    return jnp.where(known, zero_diagonal(-precision / diagonal[:, None]), jnp.nan), diagonal
+
+
+def precision_of(weights: Array, diagonal: Array) -> Array:
+    """Q (..., d, d) = diag(Q)(I - A)."""
+    return diagonal[..., :, None] * (jnp.eye(weights.shape[-1], dtype=weights.dtype) - weights)
+
+
+def _shapes(d: int) -> tuple[tuple[int, ...], ...]:
+    return (d, d), (d,)
+
+
+def _regressions_jvp(weights: Array, diagonal: Array, precision_dot: Array) -> tuple[Array, Array]:
+    """Their change with Q's."""
+    dot = jnp.diagonal(precision_dot)
+    return zero_diagonal(-(precision_dot + weights * dot[:, None]) / diagonal[:, None]), dot
 
 
 @jax.custom_jvp
-def primal_inverse(x: Array, ridge: Array) -> Array:
-    """(xᵀx/n + Λ)⁻¹ (d, d) for a scalar or a vector of ridges; NaN as ``inverse``. O(n d² + d³)."""
+def matrix_regressions(matrix: Array) -> tuple[Array, Array]:
+    """A and diag(Q) for Q the inverse of a symmetric positive definite matrix; NaN as ``inverse``."""
 
-    def device(x: Array, ridge: Array) -> Array:
-        return _device_inverse(add_diagonal(_lower_gram(x) / x.shape[0], ridge))
+    def device(matrix: Array) -> tuple[Array, Array]:
+        return regressions(_device_inverse(matrix))
 
-    return _by_platform("primal_inverse", device, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
+    return _by_platform("matrix_regressions", device, _shapes(matrix.shape[0]), matrix)
 
 
-@partial(primal_inverse.defjvp, symbolic_zeros=True)
+@matrix_regressions.defjvp
 @full_precision
-def _primal_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _matrix_regressions_jvp(primals: tuple, tangents: tuple) -> tuple:
+    found = matrix_regressions(primals[0])
+    q = precision_of(*found)
+    return found, _regressions_jvp(*found, -_times(_times(q, tangents[0]), q))
+
+
+@jax.custom_jvp
+def primal_regressions(x: Array, ridge: Array) -> tuple[Array, Array]:
+    """A and diag(Q) for Q = (xᵀx/n + Λ)⁻¹, of a scalar or a vector of ridges; NaN as ``inverse``. O(n d² + d³)."""
+
+    def device(x: Array, ridge: Array) -> tuple[Array, Array]:
+        return regressions(_device_inverse(add_diagonal(_lower_gram(x) / x.shape[0], ridge)))
+
+    d = x.shape[1]
+    return _by_platform("primal_regressions", device, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
+
+
+@partial(primal_regressions.defjvp, symbolic_zeros=True)
+@full_precision
+def _primal_regressions_jvp(primals: tuple, tangents: tuple) -> tuple:
     (x, ridge), (x_dot, ridge_dot) = primals, tangents
-    q = primal_inverse(x, ridge)
+    found = primal_regressions(x, ridge)
+    q = precision_of(*found)
     dot = jnp.zeros_like(q)
     if not isinstance(ridge_dot, SymbolicZero):  # one product, where a full change of the matrix costs two
         # Spread over the rows by a product, so that in reverse mode the columns are summed by one: XLA on CPU fuses a
         # product with a sum that follows, and is then two or three times slower.
         change = jnp.ones_like(q[:, :1]) @ jnp.broadcast_to(ridge_dot, q.shape[:1])[None, :]
-        dot = dot - (q * change) @ q
+        dot = dot - _times(q * change, q)
     if not isinstance(x_dot, SymbolicZero):
-        half = x.T @ x_dot / x.shape[0]
-        dot = dot - q.T @ (half + half.T) @ q.T  # Q = Qᵀ: in reverse mode no axis is contracted first
-    return q, dot
+        half = _times(x, x_dot, "TN") / x.shape[0]
+        dot = dot - _times(_times(q, half + half.T), q)
+    return found, _regressions_jvp(*found, dot)
 
 
 @jax.custom_jvp
-def dual_inverse(x: Array, ridge: Array) -> Array:
-    """(xᵀx/n + Λ)⁻¹ (d, d) through the n × n matrix xΛ⁻¹xᵀ/n + I; for n < d and Λ > 0. O(n d²).
+def dual_regressions(x: Array, ridge: Array) -> tuple[Array, Array]:
+    """A and diag(Q) for Q = (xᵀx/n + Λ)⁻¹ through the n × n matrix xΛ⁻¹xᵀ/n + I; for n < d and Λ > 0. O(n d²).
 
     Q = Λ⁻¹ - WᵀW with W = L⁻¹xΛ⁻¹/√n, LLᵀ = I + xΛ⁻¹xᵀ/n; NaN where a Q_kk falls below 100 ulp of 1/Λ_kk: a coordinate
     that the others determine, at a ridge too small for this precision.
     """
-    return _by_platform("dual_inverse", _device_dual, x.shape[1], x, jnp.broadcast_to(ridge, x.shape[1:]))
+    d = x.shape[1]
+    return _by_platform("dual_regressions", _device_dual, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
 
 
-def _device_dual(x: Array, ridge: Array) -> Array:
+def _device_dual(x: Array, ridge: Array) -> tuple[Array, Array]:
     n = x.shape[0]
     scaled = x / jnp.sqrt(ridge)[None, :]
     small = add_diagonal(gram(scaled.T) / n, jnp.ones((), x.dtype))
     factor = jnp.linalg.cholesky(small, symmetrize_input=False)
-    half = lax.linalg.triangular_solve(factor, scaled / jnp.sqrt(ridge)[None, :], left_side=True, lower=True)
-    taken = gram(half) / n
-    known = 1 - ridge * jnp.diagonal(taken) > 100 * jnp.finfo(x.dtype).eps  # else nothing but rounding is left
-    return jnp.where(known.all(), add_diagonal(-taken, 1 / ridge), jnp.nan)
+    half = lax.linalg.triangular_solve(factor, scaled / jnp.sqrt(n * ridge)[None, :], left_side=True, lower=True)
+    left = 1 - ridge * (half**2).sum(0)
+    diagonal = jnp.where((left > 100 * jnp.finfo(x.dtype).eps).all(), left / ridge, jnp.nan)
+    known = jnp.isfinite(1 / diagonal).all()
+    return jnp.where(known, zero_diagonal(gram(half) / diagonal[:, None]), jnp.nan), diagonal
 
 
-@partial(dual_inverse.defjvp, symbolic_zeros=True)
+@partial(dual_regressions.defjvp, symbolic_zeros=True)
 @full_precision
-def _dual_inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _dual_regressions_jvp(primals: tuple, tangents: tuple) -> tuple:
     """O(n d²) too: Q dΛ Q = Q dΛ Λ⁻¹(I - xᵀPᵀ/n) with P = Qxᵀ, and Q dS Q from P dx Q."""
     (x, ridge), (x_dot, ridge_dot) = primals, tangents
     n, d = x.shape
-    q = dual_inverse(x, ridge)
-    p, dot = q @ x.T, jnp.zeros_like(q)
+    found = dual_regressions(x, ridge)
+    q = precision_of(*found)
+    p, dot = _times(q, x, "NT"), jnp.zeros_like(q)
     if not isinstance(ridge_dot, SymbolicZero):
         change = jnp.broadcast_to(ridge_dot / ridge, (d,))
-        dot = dot - q * change[None, :] + q @ (change[:, None] * x.T) @ (p.T / n)
+        dot = dot - q * change[None, :] + _times(_times(q, x * change[None, :], "NT"), p / n, "NT")
     if not isinstance(x_dot, SymbolicZero):
-        half = p @ (x_dot @ q) / n
+        half = _times(p, _times(x_dot, q)) / n
         dot = dot - half - half.T
-    return q, dot
+    return found, _regressions_jvp(*found, dot)
 
 
 def solve_small(matrix: Array, right: Array) -> Array:

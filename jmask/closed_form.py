@@ -33,13 +33,14 @@ class Fit(Result):
     ----------
     weights
         (d, d) A; row k predicts coordinate k from the others.
-    precision
-        (d, d) Q = (S + Λ)⁻¹, with the penalty actually used (for ``Bernoulli`` (p/q) diag S + Λ/q²). At ridge
-        0 with S singular, where Q diverges: the projector on the null space of the data.
+    conditional_precision
+        (d,) Q_kk: of Gaussian data, one over the variance of a coordinate given all others.
     ridge
         The penalty asked for, scalar or (d,).
     count
         Number of samples.
+    dense_precision
+        (d, d) Q where the weights do not give it: ``Partition``, ``Patterns``, ridge 0. Else None: see ``precision``.
     covariance
         (d, d) S, of ``Bernoulli`` S + (p/q) diag S, kept only at ridge 0, where filling in needs it; else None.
     status
@@ -49,12 +50,24 @@ class Fit(Result):
     """
 
     weights: Float[Array, "d d"]
-    precision: Float[Array, "d d"]
+    conditional_precision: Float[Array, " d"]
     ridge: Float[Array, "..."]
     count: Float[Array, ""]
+    dense_precision: Float[Array, "d d"] | None
     covariance: Float[Array, "d d"] | None
     status: Int[Array, ""]
     scheme: Scheme
+
+    @property
+    def precision(self) -> Float[Array, "d d"]:
+        """(d, d) Q = (S + Λ)⁻¹, with the penalty actually used (for ``Bernoulli`` (p/q) diag S + Λ/q²).
+
+        At ridge 0 with S singular, where Q diverges: the projector on the null space of the data. Made anew from the
+        weights, diag(Q)(I - qA), each time that it is asked for: O(d²).
+        """
+        if self.dense_precision is not None:
+            return self.dense_precision
+        return _precision(self.weights, self.conditional_precision, self.scheme)
 
     @full_precision
     def predict(self, x: ArrayLike) -> Float[Array, "m d"]:
@@ -105,6 +118,13 @@ class Fit(Result):
         from .storage import load_fit
 
         return load_fit(path)
+
+
+@jax.jit
+def _precision(weights: Array, diagonal: Array, scheme: Scheme) -> Array:
+    if isinstance(scheme, Bernoulli):
+        weights = weights * (1 - jnp.asarray(scheme.hide_rate, weights.dtype))[..., None, None]
+    return _linalg.precision_of(weights, diagonal)
 
 
 @full_precision
@@ -161,7 +181,7 @@ def fit(x: ArrayLike | Gram, ridge: ArrayLike, scheme: Scheme = LeaveOneOut()) -
     d, dtype = (data.dimension, data.sum.dtype) if isinstance(data, Gram) else (data.shape[1], data.dtype)
     check_scheme(scheme, d)
     ridge = as_ridge(ridge, d, dtype)
-    require_memory(4 * d * d * dtype.itemsize, f"a fit of {d} coordinates")
+    require_memory(2 * d * d * dtype.itemsize, f"a fit of {d} coordinates")
     zero = all_zero(ridge)
     result = _fit_limit(data, ridge, scheme) if zero else _fit_positive(data, ridge, scheme)
     if is_concrete(result.weights):
@@ -178,7 +198,7 @@ def _report(result: Fit, data: Array | Gram, zero: bool) -> None:
             "ridge has zeros beside positive entries and the sample covariance is singular: the limit would depend "
             "on how the zeros are approached; make them all zero or all positive"
         )
-    if result.precision.dtype == jnp.float32 and not zero:
+    if result.weights.dtype == jnp.float32 and not zero:
         condition = float(_condition_number(data, result))
         if not condition <= _SAFE:
             warnings.warn(
@@ -204,7 +224,7 @@ def _condition_number(data: Array | Gram, result: Fit) -> Float[Array, ""]:
         return (data @ v) @ data / data.shape[0] + penalty * v
 
     def largest(apply: Callable[[Array], Array]) -> Array:
-        start = jax.random.normal(jax.random.key(0), result.precision.shape[:1], result.precision.dtype)
+        start = jax.random.normal(jax.random.key(0), result.weights.shape[:1], result.weights.dtype)
         vector = lax.fori_loop(0, 12, lambda _, v: apply(v) / jnp.linalg.norm(v), start)
         return jnp.linalg.norm(apply(vector)) / jnp.linalg.norm(vector)
 
@@ -213,7 +233,7 @@ def _condition_number(data: Array | Gram, result: Fit) -> Float[Array, ""]:
 
     trace = jnp.trace(data.covariance) if isinstance(data, Gram) else (data**2).sum() / data.shape[0]
     bound = (trace + penalty.max()) / penalty.min()
-    known = jnp.isfinite(result.precision[0, 0])
+    known = jnp.isfinite(result.conditional_precision[0])
     condition = lax.cond(known & (bound <= _SAFE), lambda: bound, iterated)
     return jnp.where(jnp.isfinite(condition), condition, jnp.inf)
 
@@ -239,30 +259,38 @@ def _moments(data: Array | Gram) -> tuple[Array, Array]:
 def _fit_positive(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
     """For ridges that are not all zero (a traced 0 included)."""
     used, q = _penalty_used(data, ridge, scheme)
-    precision = precision_matrix(data, used)
-    if isinstance(scheme, Patterns):
-        weights = _pattern_weights(_moments(data)[0], ridge, scheme, limit=False)
-    elif isinstance(scheme, Partition):
-        weights = _partition_weights(precision, scheme)
-    else:
-        weights = _linalg.joint_weights(precision, q)
-    finite = jnp.isfinite(1 / jnp.diagonal(precision)).all()  # a failed inverse is NaN throughout
-    if isinstance(scheme, Patterns | Partition):
+    weights, diagonal = _regressions(data, used)
+    dense = None
+    if isinstance(scheme, Bernoulli):
+        weights = weights / q
+    elif not isinstance(scheme, LeaveOneOut):
+        dense = _linalg.precision_of(weights, diagonal)
+        if isinstance(scheme, Patterns):
+            weights = _pattern_weights(_moments(data)[0], ridge, scheme, limit=False)
+        else:
+            weights = _partition_weights(dense, scheme)
+    finite = jnp.isfinite(1 / diagonal).all()  # a failed inverse is NaN throughout
+    if dense is not None:
         finite = finite & jnp.isfinite(weights).all()
         weights = jnp.where(finite, weights, jnp.nan)
     status = jnp.where(finite, CONVERGED, jnp.where((ridge == 0).any(), SINGULAR, NON_FINITE))
     count = data.count if isinstance(data, Gram) else jnp.asarray(data.shape[0], ridge.dtype)
-    return Fit(weights, precision, ridge, count, None, status, scheme)
+    return Fit(weights, diagonal, ridge, count, dense, None, status, scheme)
+
+
+def _regressions(data: Array | Gram, ridge: Array) -> tuple[Array, Array]:
+    """A and diag(Q), through the n × n dual when n < d; NaN where S + Λ is singular."""
+    if isinstance(data, Gram):
+        return _linalg.matrix_regressions(_linalg.add_diagonal(data.covariance, ridge))
+    # Without a penalty on some coordinate S + Λ is singular for n < d unless the others repair it: primal, then.
+    if data.shape[0] >= data.shape[1] or (is_concrete(ridge) and not np.asarray(ridge).all()):
+        return _linalg.primal_regressions(data, ridge)
+    return _linalg.dual_regressions(data, ridge)
 
 
 def precision_matrix(data: Array | Gram, ridge: Array) -> Float[Array, "d d"]:
-    """Q = (S + Λ)⁻¹, through the n × n dual when n < d; NaN where S + Λ is singular."""
-    if isinstance(data, Gram):
-        return _linalg.inverse(_linalg.add_diagonal(data.covariance, ridge))
-    # Without a penalty on some coordinate S + Λ is singular for n < d unless the others repair it: primal, then.
-    if data.shape[0] >= data.shape[1] or (is_concrete(ridge) and not np.asarray(ridge).all()):
-        return _linalg.primal_inverse(data, ridge)
-    return _linalg.dual_inverse(data, ridge)
+    """Q = (S + Λ)⁻¹; NaN where S + Λ is singular."""
+    return _linalg.precision_of(*_regressions(data, ridge))
 
 
 @jax.jit
@@ -281,12 +309,13 @@ def _fit_limit(data: Array | Gram, ridge: Array, scheme: Scheme) -> Fit:
         weights = _partition_limit(covariance, scheme)
     else:
         # Q is dominated by Π/λ where coordinate k meets the null space, by S⁺ where it does not.
-        weights = _linalg.joint_weights(jnp.where(null.free[:, None], null.projector, null.inverse), q)
+        weights = _linalg.regressions(jnp.where(null.free[:, None], null.projector, null.inverse))[0] / q
     if not isinstance(data, Gram):  # squares of small numbers may vanish: then nothing is known of their column
         vanished = (jnp.diagonal(covariance) == 0) & (data != 0).any(0)
         weights = jnp.where(vanished.any(), jnp.nan, weights)
     status = jnp.where(jnp.isfinite(weights).all(), CONVERGED, NON_FINITE)
-    return Fit(weights, jnp.where(null.free.any(), null.projector, null.inverse), ridge, count, used, status, scheme)
+    dense = jnp.where(null.free.any(), null.projector, null.inverse)
+    return Fit(weights, jnp.diagonal(dense), ridge, count, dense, used, status, scheme)
 
 
 class NullSpace(NamedTuple):
@@ -348,13 +377,14 @@ def _partition_weights(precision: Array, scheme: Partition) -> Array:
 def solve_groups(precision: Array, members: np.ndarray, right: Array) -> Float[Array, "g b m"]:
     """Q_BB⁻¹ right (g, b, m) for groups (g, b) of one size; NaN for a group whose block is singular to two digits.
 
-    Such a block, of more coordinates than the null space of the data has room for at a tiny ridge, shows in a system
-    whose solution is known.
+    Such a block, of more coordinates than the null space of the data has room for at a tiny ridge, shows in its pivots.
     """
     blocks = precision[members[:, :, None], members[:, None, :]]
-    solved = jnp.linalg.solve(blocks, jnp.concatenate([right, blocks.sum(2, keepdims=True)], axis=2))
-    known = jnp.abs(lax.stop_gradient(solved[:, :, -1:]) - 1).max(axis=1, keepdims=True) <= _TWO_DIGITS
-    return jnp.where(known, solved[:, :, :-1], jnp.nan)
+    pivots = jnp.diagonal(jnp.linalg.cholesky(lax.stop_gradient(blocks)), axis1=1, axis2=2) ** 2
+    rounding = 10 * members.shape[1] * jnp.finfo(blocks.dtype).eps
+    least = rounding / _TWO_DIGITS * jnp.diagonal(blocks, axis1=1, axis2=2)
+    known = (pivots > lax.stop_gradient(least)).all(axis=1)[:, None, None]
+    return jnp.where(known, jnp.linalg.solve(blocks, right), jnp.nan)
 
 
 def _partition_limit(covariance: Array, scheme: Partition) -> Array:

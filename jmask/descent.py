@@ -359,8 +359,10 @@ def _packed(problem: _Problem, state: _State, tolerance: float, data: Array | Gr
         exact = fit(data, problem.ridge, problem.scheme).weights
         size = jnp.linalg.norm(exact)
         gap = jnp.linalg.norm(weights - exact) / jnp.where(size > 0, size, 1)
-    precision = _precision(problem, weights)
-    fitted = Fit(weights, precision, problem.ridge, problem.rows, None, status, problem.scheme)
+    diagonal = _conditional_precision(problem, weights)
+    exact = isinstance(problem.scheme, LeaveOneOut | Bernoulli)
+    dense = None if exact else jnp.full_like(weights, jnp.nan)
+    fitted = Fit(weights, diagonal, problem.ridge, problem.rows, dense, None, status, problem.scheme)
     history = state.history
     if known:
         history = history[jnp.isfinite(history)] if bool(finite) else history[: _last(history)]
@@ -372,8 +374,8 @@ def _last(history: Array) -> int:
     return int(jnp.flatnonzero(jnp.isfinite(history)).max(initial=-1)) + 1
 
 
-def _precision(problem: _Problem, weights: Array) -> Array:
-    """Q from the weights: 1/Q_kk = (S + Λ)_kk - A_k·S_k at the minimum, and Q = diag(Q)(I - A)."""
+def _conditional_precision(problem: _Problem, weights: Array) -> Array:
+    """diag(Q) from the weights: 1/Q_kk = (S + Λ)_kk - A_k·S_k at the minimum."""
     d = weights.shape[0]
     used, q = problem.ridge, jnp.ones((), weights.dtype)
     variances = jnp.diagonal(problem.moment)
@@ -382,8 +384,7 @@ def _precision(problem: _Problem, weights: Array) -> Array:
         q = 1 - p
         used = p / q * variances + problem.ridge / q**2
     elif not isinstance(problem.scheme, LeaveOneOut):
-        return jnp.full_like(weights, jnp.nan)
+        return jnp.full(d, jnp.nan, weights.dtype)
     left = variances + used - q * (weights * problem.moment).sum(1)
     known = left > d * jnp.finfo(weights.dtype).eps * (variances + used)
-    precision = (jnp.eye(d, dtype=weights.dtype) - q * weights) / jnp.where(known, left, jnp.nan)[:, None]
-    return (precision + precision.T) / 2
+    return 1 / jnp.where(known, left, jnp.nan)

@@ -185,7 +185,7 @@ def _described(pencil: Pencil, values: Float[Array, " m"]) -> tuple[Array, Array
 
 def _explained(fitted: Fit, eigen: Eigen, variances: Array, n: Array) -> tuple[_Bulk, Array, Array]:
     """The bulk, and strength and overlap of all that stands out of it, known directions taken out of the noise."""
-    weights, ridge = 1 / jnp.diagonal(fitted.precision), fitted.ridge
+    weights, ridge = 1 / fitted.conditional_precision, fitted.ridge
     noise, strengths, overlap = variances, variances[:0], variances[:0]
     columns = jnp.zeros((variances.shape[0], 0)) if eigen.symmetric is None else eigen.symmetric
     for _ in range(_ROUNDS):

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .closed_form import Fit
 from .masking import Bernoulli, LeaveOneOut, Partition, Patterns, Scheme
 
 _FORMAT = "jmask-fit"
-_VERSION = 1
+_VERSION = 2  # 1 held Q of every fit
 
 
 def save_fit(fit: Fit, path: str | Path) -> None:
@@ -59,9 +60,13 @@ def load_fit(path: str | Path) -> Fit:
     if (version := int(stored.get("version", _VERSION))) > _VERSION:
         raise ValueError(f"{path} has format version {version}, this jmask reads up to {_VERSION}")
     try:
-        fields = {name: jnp.asarray(stored[name]) for name in ("weights", "precision", "ridge", "count", "status")}
-        covariance = jnp.asarray(stored["covariance"]) if "covariance" in stored else None
-        return Fit(**fields, covariance=covariance, scheme=_scheme(stored))
+        if version == 1:
+            stored["dense_precision"] = stored["precision"]
+            stored["conditional_precision"] = np.diagonal(stored["precision"])
+        optional: dict[str, Any] = {"dense_precision": None, "covariance": None}
+        names = [field.name for field in fields(Fit) if field.name != "scheme"]
+        held = {name: jnp.asarray(stored[name]) for name in names if name in stored or name not in optional}
+        return Fit(**optional | held, scheme=_scheme(stored))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks a part of what Fit.save writes: {error}") from error
 

@@ -192,6 +192,35 @@ def test_save_and_load(tmp_path, name):
         np.testing.assert_array_equal(a, b)
 
 
+def test_files_of_the_first_version_held_the_precision_of_every_fit(tmp_path):
+    result = jm.fit(data(12, 6), 0.3, jm.Bernoulli(0.3))
+    result.save(tmp_path / "fit.npz")
+    with np.load(tmp_path / "fit.npz") as whole:
+        parts = {name: whole[name] for name in whole.files if name != "conditional_precision"}
+    np.savez(tmp_path / "old.npz", **parts | {"version": np.array(1), "precision": np.asarray(result.precision)})
+    again = jm.Fit.load(tmp_path / "old.npz")
+    np.testing.assert_array_equal(again.precision, result.precision)
+    np.testing.assert_array_equal(again.conditional_precision, jnp.diagonal(result.precision))
+
+
+@pytest.mark.parametrize("name", ["leave-one-out", "bernoulli", "partition", "patterns"])
+@pytest.mark.parametrize("n", [4, 12])
+def test_precision(n, name):
+    """That of the penalty used, read off the weights or kept; of a batch of fits too."""
+    x, ridge, scheme = data(n, 6), np.linspace(0.1, 1, 6), schemes(6)[name]
+    s = x.T @ x / n
+    used = 0.3 / 0.7 * np.diag(s) + ridge / 0.49 if name == "bernoulli" else ridge
+    expected = np.linalg.inv(s + np.diag(used))
+    fit = jm.fit(x, ridge, scheme)
+    np.testing.assert_allclose(fit.precision, expected, atol=1e-12)
+    np.testing.assert_allclose(fit.conditional_precision, np.diag(expected), atol=1e-12)
+    many = jax.vmap(lambda x: jm.fit(x, ridge, scheme))(jnp.stack([x, 2 * x]))
+    np.testing.assert_allclose(many.precision[0], expected, atol=1e-12)
+    target = data(6, 6)
+    loss = lambda r: (jm.fit(x, r, scheme).precision * target).sum()  # noqa: E731
+    check_grads(loss, (jnp.asarray(ridge),), 1)
+
+
 def test_load_refuses_what_is_no_fit(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.ones(2))
     (tmp_path / "text.npz").write_text("hello")

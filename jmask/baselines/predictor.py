@@ -86,4 +86,4 @@ def packed(precision: Array, weights: Array | None = None, status: ArrayLike = C
 
 def weights_of(precision: Array) -> Array:
     """A = offdiag(-Q_kj/Q_kk) of any precision matrix Q (d, d)."""
-    return _linalg.joint_weights(precision, jnp.ones((), precision.dtype))
+    return _linalg.regressions(precision)[0]

@@ -101,6 +101,6 @@ def _errors_at(x: np.ndarray, ridge: float, scheme: Scheme, centred: bool) -> li
     left_out = float(leave_one_out_error(x, ridge, scheme, centred=centred))
     # tr SQ/n is the share of degrees of freedom of one penalty; a Bernoulli mask adds its own spread to the
     # residuals, to which the correction does not apply.
-    used = (x.shape[1] - ridge * float(np.trace(fitted.precision)) + centred) / x.shape[0]
+    used = (x.shape[1] - ridge * float(fitted.conditional_precision.sum()) + centred) / x.shape[0]
     known = not isinstance(scheme, Bernoulli) and ridge > 0 and used < 1
     return [ridge, train, left_out, train / (1 - used) ** 2 if known else np.nan]
