@@ -219,8 +219,8 @@ def regressions(precision: Array) -> tuple[Array, Array]:
 
 
 def precision_of(weights: Array, diagonal: Array) -> Array:
-    """Q (..., d, d) = diag(Q)(I - A)."""
-    return diagonal[..., :, None] * (jnp.eye(weights.shape[-1], dtype=weights.dtype) - weights)
+    """Q (d, d) = diag(Q)(I - A)."""
+    return diagonal[:, None] * (jnp.eye(weights.shape[0], dtype=weights.dtype) - weights)
 
 
 def _shapes(d: int) -> tuple[tuple[int, ...], ...]:

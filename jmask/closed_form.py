@@ -122,9 +122,10 @@ class Fit(Result):
 
 @jax.jit
 def _precision(weights: Array, diagonal: Array, scheme: Scheme) -> Array:
-    if isinstance(scheme, Bernoulli):
-        weights = weights * (1 - jnp.asarray(scheme.hide_rate, weights.dtype))[..., None, None]
-    return _linalg.precision_of(weights, diagonal)
+    """Of one fit or of a batch."""
+    kept = 1 - jnp.asarray(scheme.hide_rate if isinstance(scheme, Bernoulli) else 0, weights.dtype)
+    one = jnp.vectorize(lambda a, d, q: _linalg.precision_of(q * a, d), signature="(d,d),(d),()->(d,d)")
+    return one(weights, diagonal, kept)
 
 
 @full_precision

@@ -244,3 +244,49 @@ assert not bad, bad
 def test_everything_runs_in_jax_s_own_default_precision():
     result = subprocess.run([sys.executable, "-c", WITHOUT_X64], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def everything_spectral(c, s, dtype):
+    """Answers that should be proportional to s, and those that should not move, of a population scaled by s."""
+    t, one = jm.theory, np.ones((), dtype)
+    small = dtype(s)
+    moved = (
+        t.ppca(c, 40 * one, 9 * one).masked_error,
+        t.ppca(c, 40 * one, 9 * one).reconstruction_error,
+        t.floor(c, 40 * one).error,
+        t.best_rank(c, 130 * one).masked_error,
+        t.spectral_error(c, 40 * one, lambda x: 1 / (x + dtype(0.1) * small)).error,
+        *t.eigenvector_variance(c, 40 * one, np.array([0.5, 1.0], dtype) * small),
+        *t.descent(
+            c, 130 * one, dtype(0.1) * small, learning_rate=dtype(0.1) / small, steps=[1, 10], momentum=0.5
+        ).test,
+        *t.descent(c, 40 * one, dtype(0.1) * small, method="chebyshev", steps=[7]).train,
+    )
+    still = [t.best_rank(c, 130 * one).rank]
+    if isinstance(c, jm.covariance.Diagonal):
+        bayes = t.bayes(c, 40 * one, 3 * small)
+        moved, still = (*moved, bayes.threshold), [*still, bayes.overlap]
+    return np.array(moved, float) / s, np.array(still, float)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense", "circulant", "spiked"])
+def test_spectral_theory_in_any_unit_of_variance(kind):
+    """Sixth powers of variances of 1e-10 vanish in single precision."""
+    rng = np.random.default_rng(1)
+    variances, root = np.exp(0.7 * rng.standard_normal(30)), rng.standard_normal((30, 90)) / 9
+
+    def population(s, dtype):
+        if kind == "diagonal":
+            return jm.covariance.Diagonal((s * variances).astype(dtype))
+        if kind == "dense":
+            return jm.covariance.Dense((s * root @ root.T).astype(dtype))
+        if kind == "circulant":
+            return jm.covariance.Circulant((s * 0.6 ** np.minimum(np.arange(30), 30 - np.arange(30))).astype(dtype))
+        bulk = jm.covariance.Diagonal((s * variances).astype(dtype))
+        return jm.covariance.Spiked(bulk, (s * np.array([3.0, 2.0])).astype(dtype), np.eye(30, 2, dtype=dtype))
+
+    expected = everything_spectral(population(1.0, np.float64), 1.0, np.float64)
+    for s, dtype, rtol in ((1e-60, np.float64, 1e-7), (1e9, np.float32, 3e-3), (1e-10, np.float32, 3e-3)):
+        found = everything_spectral(population(s, dtype), s, dtype)
+        np.testing.assert_allclose(found[0], expected[0], rtol=rtol)
+        np.testing.assert_allclose(found[1], expected[1], rtol=0.05 if dtype == np.float32 else rtol)

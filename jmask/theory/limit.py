@@ -8,6 +8,7 @@ from .._checks import as_count, as_float, is_concrete, not_negative
 from .._implicit import implicit, newton
 from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Diagonal
+from .real_axis import unit_of
 
 
 @pytree
@@ -93,7 +94,8 @@ def bayes(bulk: Diagonal, n: ArrayLike, strength: ArrayLike) -> Limit:
 
 @jax.jit
 def _bayes(variances: Array, n: Array, strength: Array) -> Limit:
-    precisions = 1 / variances
+    unit = unit_of(variances)
+    precisions = unit / variances
     gamma = variances.shape[0] / n
     critical = jnp.sqrt(gamma / (precisions**2).mean())
 
@@ -105,8 +107,8 @@ def _bayes(variances: Array, n: Array, strength: Array) -> Limit:
         s = implicit(_excess, s, params)
         return jnp.where(below, 0, (precisions * s / (1 + precisions * s)).mean()), status
 
-    overlap, status = jax.vmap(one)(strength.ravel())
-    return Limit(critical, overlap.reshape(strength.shape), status.reshape(strength.shape))
+    overlap, status = jax.vmap(one)(strength.ravel() / unit)
+    return Limit(critical * unit, overlap.reshape(strength.shape), status.reshape(strength.shape))
 
 
 def _excess(s: Array, params: tuple[Array, Array, Array]) -> Array:

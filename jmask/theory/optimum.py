@@ -16,7 +16,16 @@ from .._types import CONVERGED, MAX_STEPS, Array, ArrayLike, Bool, Float, Int, R
 from ..covariance import Covariance
 from .equivalent import checked
 from .held import held, undifferentiated
-from .real_axis import SIZES, SampleSpectrum, accuracy_wanted, clean_eigenvalues, known_where, refine, sample_spectrum
+from .real_axis import (
+    SIZES,
+    SampleSpectrum,
+    accuracy_wanted,
+    clean_eigenvalues,
+    in_units,
+    known_where,
+    refine,
+    sample_spectrum,
+)
 from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
 
 _MAX_STEPS = 500  # 10 to 40 as a rule
@@ -121,11 +130,13 @@ def floor(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None) ->
     """
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
     rtol = accuracy_wanted(rtol, n.dtype)
+    covariance, unit = in_units(covariance)
     solve = _constant_floor if covariance.constant_diagonal else _general_floor
     found, accuracy, status = refine(lambda size: solve(covariance, n, size), lambda found: found[0][None], rtol)
     error, shrinker, steps, stopped = found
     status = jnp.where(status == CONVERGED, stopped, status)
-    error, shrinker = jax.tree.map(lambda value: known_where(status, value), (error, shrinker))
+    error, shrinker = jax.tree.map(lambda value: known_where(status, value), (error * unit, shrinker))
+    shrinker = dataclasses.replace(shrinker, eigenvalues=shrinker.eigenvalues * unit)
     return Floor(error, shrinker, accuracy, steps, status)
 
 
@@ -281,7 +292,7 @@ def best_rank(covariance: Covariance, n: ArrayLike, *, rtol: float | None = None
         found,
         masked_per_coordinate=undifferentiated(found.masked_per_coordinate, inputs),
         reconstruction_error=undifferentiated(found.reconstruction_error, inputs),
-        rank=undifferentiated(rank, inputs),
+        rank=known_where(found.status, undifferentiated(rank, inputs)),
     )
 
 
@@ -313,7 +324,7 @@ def _squares(covariance: Covariance) -> Array:
 
 @jax.jit
 def _best_rank(covariance: Covariance, n: Array) -> Array:
-    covariance, n = lax.stop_gradient((covariance, n))
+    (covariance, _), n = lax.stop_gradient((in_units(covariance), n))
     known = _Decomposed(covariance.eigenvalues(), _squares(covariance))  # type: ignore[abstract]
 
     def risk(rank: Array) -> Array:

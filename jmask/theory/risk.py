@@ -89,7 +89,8 @@ def errors(
     Notes
     -----
     Errors of relative order 1/d (``Bernoulli`` with ridge 0, ``Partition``: about 1% at d = 200). Where nothing solves
-    the equations (n = d at ridge 0) the result is NaN with status ``NO_SOLUTION``. Works under jit and vmap over
+    the equations at ridge 0 (n = d, or a singular population and n above its rank: take a small ridge) the result is
+    NaN with status ``NO_SOLUTION``. Works under jit and vmap over
     any argument; differentiable to any order in the ridge, hiding rate, n, population and scales. Cost: O(d) for
     ``Diagonal`` and ``Isotropic``, O(d log d) for ``Circulant``, one eigendecomposition for ``Dense`` (a ridge per
     coordinate: one inverse a Newton step), the same for each group of a ``Partition``.

@@ -19,6 +19,7 @@ from .real_axis import (
     SampleSpectrum,
     accuracy_wanted,
     clean_eigenvalues,
+    in_units,
     known_where,
     local,
     position,
@@ -138,25 +139,27 @@ def spectral_error(
     jumps = jnp.ravel(as_float(cast(ArrayLike, jumps), "jumps", n.dtype))
     require_finite(jumps, "jumps")
 
+    covariance, unit = in_units(covariance)
+
     def evaluate(size: int) -> Array:
-        nodes = _nodes(covariance, n, jumps, size)
-        return risk_of(covariance, nodes, _shrunk(shrinker, nodes))
+        nodes = _nodes(covariance, n, jumps / unit, size)
+        return risk_of(covariance, nodes, _shrunk(shrinker, nodes, unit))
 
     risk, accuracy, status = refine(evaluate, lambda r: r, accuracy_wanted(rtol, n.dtype))
-    risk = known_where(status, risk)
+    risk = known_where(status, risk) * unit
     return SpectralError(risk.mean(), risk, accuracy, status)
 
 
-def _shrunk(shrinker: Shrinker, nodes: SampleSpectrum) -> Array:
+def _shrunk(shrinker: Shrinker, nodes: SampleSpectrum, unit: Array) -> Array:
     """h at the nodes; never asked for at an atom that is not there."""
-    x = nodes.x.at[0].set(jnp.where(nodes.weight[0] > 0, 0, nodes.x[-1]))
+    x = nodes.x.at[0].set(jnp.where(nodes.weight[0] > 0, 0, nodes.x[-1])) * unit
     h = as_float(shrinker(x), "shrinker(x)", x.dtype)
     if h.shape not in ((), x.shape):
         raise ValueError(f"shrinker must return one number for each of the {x.shape[0]} eigenvalues, got {h.shape}")
     h = jnp.broadcast_to(h, x.shape)
-    if is_concrete(h) and not np.isfinite(np.asarray(h)).all():
-        where = np.asarray(x)[~np.isfinite(np.asarray(h))][0]
-        raise ValueError(f"shrinker must be finite at every sample eigenvalue, got {h[x == where][0]} at {where:.3g}")
+    if is_concrete(h) and (wrong := np.isfinite(x) & ~np.isfinite(h)).any():
+        at = np.argmax(wrong)
+        raise ValueError(f"shrinker must be finite at every sample eigenvalue, got {h[at]} at {x[at]:.3g}")
     if is_concrete(h) and not np.asarray(h).any():
         raise ValueError("shrinker must not vanish at every sample eigenvalue")
     return h
@@ -240,11 +243,12 @@ def ppca(covariance: Covariance, n: ArrayLike, rank: ArrayLike, *, rtol: float |
 
 def refined_ppca(covariance: Covariance, n: Array, rank: Array, rtol: float) -> PpcaError:
     """``ppca`` without checks: nodes doubled until two answers agree to rtol."""
+    covariance, unit = in_units(covariance)
     (risk, reconstruction), accuracy, status = refine(
         lambda size: ppca_errors(covariance, n, rank, size), lambda found: jnp.append(*found), rtol
     )
     status = jnp.where((rank >= 0) & (rank < covariance.dimension), status, NON_FINITE)  # a traced rank may be anything
-    risk, reconstruction = known_where(status, risk), known_where(status, reconstruction)
+    risk, reconstruction = (known_where(status, found) * unit for found in (risk, reconstruction))
     return PpcaError(risk.mean(), risk, reconstruction, rank, accuracy, status)
 
 
@@ -302,7 +306,8 @@ def eigenvector_variance(covariance: Covariance, n: ArrayLike, x: ArrayLike) -> 
     covariance, n, _, _ = checked(covariance, n, 0.0, None)
     x = as_float(x, "x", n.dtype)
     require_finite(x, "x")
-    return _eigenvector_variance(covariance, n, x.ravel()).reshape(x.shape)
+    covariance, unit = in_units(covariance)
+    return _eigenvector_variance(covariance, n, x.ravel() / unit).reshape(x.shape) * unit
 
 
 @jax.jit

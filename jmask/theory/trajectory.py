@@ -25,7 +25,7 @@ from ..covariance import Covariance, Diagonal
 from .coordinate import Coordinates, coordinates
 from .equivalent import checked
 from .filters import chebyshev, flow, recurrence
-from .real_axis import SampleSpectrum, accuracy_wanted, known_where, refine, sample_spectrum
+from .real_axis import SampleSpectrum, accuracy_wanted, in_units, known_where, refine, sample_spectrum
 
 _DIVERGED = (
     1e6  # growth of the residual from which the largest sample eigenvalue alone decides: no law of large numbers
@@ -147,6 +147,12 @@ def descent(
         covariance = covariance.realise(jax.random.key(0))
     wanted, whole = _as_steps(steps, method, n.dtype)
     settings = _settings(method, learning_rate, momentum, interval, n.dtype)
+    covariance, unit = in_units(covariance)
+    ridge = ridge / unit
+    if method == "chebyshev":
+        settings = tuple(end / unit for end in settings)
+    else:
+        settings = (settings[0] * unit, *settings[1:])
     most = int(np.asarray(wanted).max(initial=0)).bit_length() if is_concrete(wanted) and method != "flow" else 31
     bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile; so with the gaps
 
@@ -168,7 +174,7 @@ def descent(
     status = jnp.where(whole.ravel(), status, NON_FINITE)
     d = covariance.dimension
     train, test = (
-        jnp.broadcast_to(known_where(status[:, None], e), (status.shape[0], d)).reshape(*wanted.shape, d)
+        jnp.broadcast_to(known_where(status[:, None], e) * unit, (status.shape[0], d)).reshape(*wanted.shape, d)
         for e in (train, test)
     )
     packed = (wanted, accuracy.reshape(wanted.shape), status.reshape(wanted.shape))
