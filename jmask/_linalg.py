@@ -28,8 +28,8 @@ _PRODUCT_FROM = 1536  # below, BLAS's threads, which wait busily for more work, 
 def _by_platform(
     name: str, otherwise: Callable, shapes: tuple[tuple[int, ...], ...], *arguments: Array, least: int = _LAPACK_FROM
 ) -> Any:
-    """By LAPACK on CPU for results of these shapes, no side below ``least``; by XLA otherwise."""
-    small = min(side for shape in shapes for side in shape) < least
+    """By LAPACK on CPU for results of these shapes, a side of which is at least ``least``; by XLA otherwise."""
+    small = max(side for shape in shapes for side in shape) < least
     if small or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
         return otherwise(*arguments)
     return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, shapes), default=otherwise)

@@ -421,7 +421,7 @@ def _pattern_weights(covariance: Array, ridge: Array, scheme: Patterns, limit: b
         # An input that is never seen has no equation but its penalty: give it one, its weight is zero.
         used = _linalg.add_diagonal(normal, jnp.where(sees, ridge, jnp.maximum(ridge, 1)))
         if limit:
-            return _pseudo_inverse.pseudo_inverse(used) @ target
+            return jnp.where(sees, _pseudo_inverse.pseudo_inverse(used) @ target, 0)
         solved = jnp.linalg.solve(used, jnp.stack([target, used.sum(1)], axis=1))  # the second solution is one
         known = jnp.abs(lax.stop_gradient(solved[:, 1]) - 1).max() <= _TWO_DIGITS
         return jnp.where(known, jnp.where(sees, solved[:, 0], 0), jnp.nan)

@@ -261,17 +261,19 @@ def left_out_bernoulli(
     n = x.shape[0]
     p = scheme.probability(x.dtype)
     ratio = p / (1 - p)
-    q = precision_matrix(x, ratio * (x**2).mean(0) + ridge / (1 - p) ** 2)
-    g, squares, diagonal = x @ q, x**2, jnp.diagonal(q)
-    leverage = (g * x).sum(1) / n + extra
-    scale = (1 / (n * (1 - leverage)))[:, None]
+    used = ratio * (x**2).mean(0) + ridge / (1 - p) ** 2
+    q = precision_matrix(x, used)
+    g, slack = _left_out_parts(x, q, used, bool(extra))
+    others, squares, diagonal = _linalg.zero_diagonal(q), x**2, jnp.diagonal(q)
+    scale = (1 / (n * slack))[:, None]
     left_diagonal = diagonal[None, :] + scale * g**2
-    spread = squares @ (q**2) + 2 * scale * g * ((g * squares) @ q)
-    spread = spread + (scale * g) ** 2 * (g**2 * squares).sum(1, keepdims=True) - squares * left_diagonal**2
-    residual = left_out_residual(g, diagonal, 1 - leverage)
+    spread = squares @ (others**2) + 2 * scale * g * ((g * squares) @ others)
+    spread = spread + (scale * g) ** 2 * ((g**2 * squares).sum(1, keepdims=True) - g**2 * squares)
+    residual = left_out_residual(g, diagonal, slack)
     if test is not None:
         # Weights B/q are fed inputs kept at rate q' = 1 - p': of the prediction B x they make (q'/q)B x on average.
-        p_test = test.probability(x.dtype)
-        residual = residual + (1 - (1 - p_test) / (1 - p)) * (x / (1 - extra) - residual)
+        p_test, own = test.probability(x.dtype), g * x
+        prediction = -(x @ others + scale * g * (own.sum(1, keepdims=True) - own)) / left_diagonal
+        residual = (x - (1 - p_test) / (1 - p) * prediction) / (1 - extra)
         ratio = p_test * (1 - p_test) / (1 - p) ** 2
     return (residual**2 + ratio * spread / left_diagonal**2).mean(0)

@@ -173,3 +173,8 @@ def test_fit_reports_how_many_factors_there_are(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(found["strengths"], expected.strengths, rtol=1e-9)
         assert found["limit"] == pytest.approx(float(expected.limit), rel=1e-9)
         assert f"stand out of independent noise (columns standardised): {expected.count}" in shown
+
+
+def test_data_that_does_not_vary_is_refused_by_name():
+    with pytest.raises(ValueError, match="x must vary"):
+        jm.directions(np.zeros((20, 5)))

@@ -290,3 +290,34 @@ def test_spectral_theory_in_any_unit_of_variance(kind):
         found = everything_spectral(population(s, dtype), s, dtype)
         np.testing.assert_allclose(found[0], expected[0], rtol=rtol)
         np.testing.assert_allclose(found[1], expected[1], rtol=0.05 if dtype == np.float32 else rtol)
+
+
+def test_leave_one_out_of_few_hidden_inputs_is_that_of_none():
+    """At n < d 1 - h vanishes with the penalty: it comes from the dual."""
+    x = data(10, 20)
+    for ridge in (1e-12, 1e-8, 1e-3):
+        exact = jm.leave_one_out_error(x, ridge)
+        np.testing.assert_allclose(jm.leave_one_out_error(x, ridge, jm.Bernoulli(0.0)), exact, rtol=1e-9, atol=1e-7)
+    single = jm.leave_one_out_error(np.float32(x), 1e-5, jm.Bernoulli(1e-4))
+    np.testing.assert_allclose(single, jm.leave_one_out_error(x, 1e-5, jm.Bernoulli(1e-4)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hiding_all_but_everything_keeps_its_digits(seed):
+    """Of data whose best rate lies at 1: the value is that of the matched choice or better, never negative."""
+    rng = np.random.default_rng(seed)
+    x = 0.7 * rng.standard_normal((60, 1)) + rng.standard_normal((60, 6))
+    found = jm.tune.hide_rate(x, 0.5)
+    assert bool(found.converged)
+    assert 0.5 < float(found.value) <= float(found.matched_value)
+
+
+def test_shrinkage_and_patterns_know_no_units():
+    x = data(60, 8)
+    exact = jm.baselines.nonlinear_shrinkage(x).weights
+    for scale in (1e-3, 1e6):
+        np.testing.assert_allclose(jm.baselines.nonlinear_shrinkage(np.float32(scale * x)).weights, exact, atol=1e-4)
+    alone = jm.Patterns(np.eye(8, dtype=bool), np.ones(8))
+    found = jm.fit(np.float32(1e6 * x), 0.0, alone).weights
+    np.testing.assert_array_equal(jnp.diagonal(found), 0)
+    np.testing.assert_allclose(found, jm.fit(x, 0.0).weights, atol=1e-3)

@@ -220,7 +220,8 @@ def _shrink(values: Array, positive: Array, size: Array, count: Array) -> tuple[
     under = 1 / (jnp.pi**2 * values * (density**2 + hilbert**2))
     full = size <= count
     at_zero = _kernel_transform(-1 / width) * share.sum()
-    null = jnp.where(full, 1, 1 / (jnp.pi * jnp.where(full, 1, gamma - 1) * at_zero))
+    # Of full rank there is no null space; what stands for it is to cancel no digits of the others.
+    null = jnp.where(full, over.max(), 1 / (jnp.pi * jnp.where(full, 1, gamma - 1) * at_zero))
     return jnp.where(positive, jnp.where(full, over, under), null), null
 
 
