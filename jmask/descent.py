@@ -360,8 +360,8 @@ def _packed(problem: _Problem, state: _State, tolerance: float, data: Array | Gr
         size = jnp.linalg.norm(exact)
         gap = jnp.linalg.norm(weights - exact) / jnp.where(size > 0, size, 1)
     diagonal = _conditional_precision(problem, weights)
-    exact = isinstance(problem.scheme, LeaveOneOut | Bernoulli)
-    dense = None if exact else jnp.full_like(weights, jnp.nan)
+    read_off = isinstance(problem.scheme, LeaveOneOut | Bernoulli)
+    dense = None if read_off else jnp.full_like(weights, jnp.nan)
     fitted = Fit(weights, diagonal, problem.ridge, problem.rows, dense, None, status, problem.scheme)
     history = state.history
     if known:
