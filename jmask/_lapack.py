@@ -7,17 +7,18 @@ and wait for nothing, so that they may run in any thread, in batches, and from t
 
 import ctypes
 import functools
-import mmap
-import re
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from ._ffi import handler, is_known
+
+LEAST = 256  # of the sides of a matrix: below, XLA's kernels are as fast
 _ROWS = 64  # mirrored at once: they stay in cache
 _INVERTED_WHOLE = 256  # triangles that LAPACK inverts as fast
 _SOLVED_WHOLE = 128  # triangles that BLAS solves as fast
@@ -209,127 +210,6 @@ def _mirror(matrix: np.ndarray, scale: np.ndarray | None = None) -> None:
             np.multiply(rest.T, scale[stop:, None], out=below)
 
 
-_VERSIONS = {("0", str(minor)) for minor in range(1, 6)}  # jaxlib 0.6 to 0.12: what is read here is the same in all
-
-
-class _List(ctypes.Structure):
-    """XLA_FFI_Args and XLA_FFI_Rets."""
-
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension", ctypes.c_void_p),
-        ("size", ctypes.c_int64),
-        ("types", ctypes.c_void_p),
-        ("entries", ctypes.POINTER(ctypes.c_void_p)),
-    ]
-
-
-class _Buffer(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension", ctypes.c_void_p),
-        ("dtype", ctypes.c_int),
-        ("data", ctypes.c_void_p),
-        ("rank", ctypes.c_int64),
-        ("dims", ctypes.POINTER(ctypes.c_int64)),
-    ]
-
-
-class _Version(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension", ctypes.c_void_p),
-        ("major", ctypes.c_int),
-        ("minor", ctypes.c_int),
-    ]
-
-
-class _Metadata(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("version", _Version)]
-
-
-class _Extension(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("type", ctypes.c_int),
-        ("next", ctypes.c_void_p),
-        ("metadata", ctypes.POINTER(_Metadata)),
-    ]
-
-
-class _Api(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("version", _Version)]
-
-
-class _Frame(ctypes.Structure):
-    """XLA_FFI_CallFrame up to the results: xla/ffi/api/c_api.h, which jaxlib ships under include/."""
-
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension", ctypes.POINTER(_Extension)),
-        ("api", ctypes.POINTER(_Api)),
-        ("context", ctypes.c_void_p),
-        ("stage", ctypes.c_int),
-        ("arguments", _List),
-        ("results", _List),
-    ]
-
-
-_HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Frame))
-_DTYPES: dict[int, np.dtype[Any]] = {11: np.dtype(np.float32), 12: np.dtype(np.float64)}
-
-
-def _views(buffers: _List) -> list[np.ndarray]:
-    arrays = []
-    for i in range(buffers.size):
-        buffer = ctypes.cast(buffers.entries[i], ctypes.POINTER(_Buffer)).contents
-        shape, dtype = tuple(buffer.dims[: buffer.rank]), _DTYPES[buffer.dtype]
-        memory = (ctypes.c_char * (int(np.prod(shape)) * dtype.itemsize)).from_address(buffer.data)
-        arrays.append(np.frombuffer(memory, dtype).reshape(shape))  # type: ignore[call-overload]
-    return arrays
-
-
-def _in_large_pages(array: np.ndarray) -> None:
-    """Ask Linux for large pages under a large result, as NumPy does for its own: it is new, and so are its pages."""
-    if array.nbytes < 2**22 or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return
-    start = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = (array.ctypes.data + array.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)  # advice: may fail
-
-
-def _handler(kernel: Callable[..., None], ranks_in: tuple[int, ...], ranks_out: tuple[int, ...]) -> Any:
-    """The kernel over every leading axis of its arguments, which broadcast.
-
-    The ranks are those of the arguments and of the results in one call.
-    """
-
-    def handle(frame: Any) -> None:
-        extension = frame.contents.extension
-        if extension:  # XLA asks for the version of the interface, once
-            version, ours = frame.contents.api.contents.version, extension.contents.metadata.contents.version
-            ours.major, ours.minor = version.major, version.minor
-            return
-        results = _views(frame.contents.results)
-        try:
-            _in_large_pages(results[0])
-            arguments = _views(frame.contents.arguments)
-            batch = results[0].shape[: results[0].ndim - ranks_out[0]]
-            stacks = [
-                np.broadcast_to(a, batch + a.shape[a.ndim - rank :])
-                for a, rank in zip(arguments, ranks_in, strict=True)
-            ]
-            with np.errstate(all="ignore"):
-                for index in np.ndindex(batch):
-                    kernel(*(stack[index] for stack in stacks), *(result[index] for result in results))
-        except Exception:  # nothing may be thrown through XLA: what is not known is NaN
-            for result in results:
-                result[:] = np.nan
-            sys.excepthook(*sys.exc_info())
-
-    return _HANDLER(handle)
-
-
 _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]]] = {
     **{f"product_{flags}": (partial(_product, flags), (2, 2), (2,)) for flags in ("NN", "NT", "TN", "TT")},
     "gram": (_gram, (2,), (2,)),
@@ -339,23 +219,31 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]]
     "dual_regressions": (_dual_regressions, (2, 1), (2, 1)),
     "congruent_eigenvalues": (_congruent_eigenvalues, (2, 1), (1,)),
 }
-_HANDLERS = {name: _handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
+_HANDLERS = {name: handler(*kernel) for name, kernel in _KERNELS.items()}  # alive as long as XLA may call them
 
 
 @functools.cache
 def available() -> bool:
-    """Whether this jaxlib lays its calls out as here; registers the kernels if so. Else XLA's own do the work."""
-    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
-    found = re.findall(r"#define XLA_FFI_API_M(?:AJ|IN)OR (\d+)", header.read_text()) if header.is_file() else []
-    if tuple(found) not in _VERSIONS:
+    """Whether this jaxlib calls as ``_ffi`` expects; registers the kernels if so. Else XLA's own do the work."""
+    if not is_known():
         return False
-    for name, handler in _HANDLERS.items():
-        jax.ffi.register_ffi_target(f"jmask_{name}", jax.ffi.pycapsule(handler), platform="cpu")
+    for name, handle in _HANDLERS.items():
+        jax.ffi.register_ffi_target(f"jmask_{name}", jax.ffi.pycapsule(handle), platform="cpu")
     return True
 
 
-def call(name: str, shapes: tuple[tuple[int, ...], ...], *arguments: Any) -> Any:
+def _call_kernel(name: str, shapes: tuple[tuple[int, ...], ...], *arguments: Any) -> Any:
     """One of ``_KERNELS`` on arrays of one dtype: results of these shapes, under ``vmap`` with more axes. CPU only."""
     results = tuple(jax.ShapeDtypeStruct(shape, arguments[0].dtype) for shape in shapes)
     made = jax.ffi.ffi_call(f"jmask_{name}", results, vmap_method="expand_dims")(*arguments)
     return tuple(made) if len(shapes) > 1 else made[0]
+
+
+def by_platform(
+    name: str, otherwise: Callable, shapes: tuple[tuple[int, ...], ...], *arguments: jax.Array, least: int = LEAST
+) -> Any:
+    """By LAPACK on CPU for results of these shapes, a side of which is at least ``least``; by XLA otherwise."""
+    small = max(side for shape in shapes for side in shape) < least
+    if small or arguments[0].dtype not in (jnp.float32, jnp.float64) or not available():
+        return otherwise(*arguments)
+    return lax.platform_dependent(*arguments, cpu=partial(_call_kernel, name, shapes), default=otherwise)

@@ -1,93 +1,31 @@
-"""The dense kernels that the fits stand on: product, Gram matrix, inverse, and the d regressions that an inverse holds.
+"""The dense kernels that the fits stand on: Gram matrix, inverse, and the d regressions that an inverse holds.
 
 On CPU, XLA has neither a symmetric product nor an inverse of a positive definite matrix: from a size on (measured by
-benchmarks/kernels.py) both are one call to LAPACK, and large products one to BLAS. Elsewhere, and on accelerators,
-they are made of XLA's products and factors, those of large matrices by halves.
+benchmarks/kernels.py) both are one call to LAPACK, and the products of their derivatives are BLAS's. Elsewhere, and on
+accelerators, they are made of XLA's products and factors, those of large matrices by halves.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.layout import Layout, with_layout_constraint
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
-from . import _lapack
+from ._lapack import LEAST, by_platform
+from ._product import product
 from ._types import Array, full_precision
 
-_LAPACK_FROM = 256
 _HALVED_FROM = 4096  # elsewhere: products of half the size still fill a large GPU, and there are few to compile
-_PRODUCT_FROM = 1536  # below, BLAS's threads, which wait busily for more work, take from XLA's what it saves
 
-
-def _by_platform(
-    name: str, otherwise: Callable, shapes: tuple[tuple[int, ...], ...], *arguments: Array, least: int = _LAPACK_FROM
-) -> Any:
-    """By LAPACK on CPU for results of these shapes, a side of which is at least ``least``; by XLA otherwise."""
-    small = max(side for shape in shapes for side in shape) < least
-    if small or arguments[0].dtype not in (jnp.float32, jnp.float64) or not _lapack.available():
-        return otherwise(*arguments)
-    return lax.platform_dependent(*arguments, cpu=partial(_lapack.call, name, shapes), default=otherwise)
-
-
-# A primitive, since no rule of JAX's for derivatives tells how a linear function is transposed: XLA on CPU would make
-# the products of reverse mode, some at half its speed, and while BLAS's threads still wait busily for more work.
-_product_p = Primitive("jmask_product")
-
-
-def product(left: Array, right: Array, flags: str = "NN", least: int = _PRODUCT_FROM) -> Array:
-    """Two matrices multiplied, each transposed first if its flag is T; all derivatives are such products."""
-    return _product_p.bind(left, right, flags=flags, least=least)
-
-
-def _xla_product(left: Array, right: Array, flags: str) -> Array:
-    left, right = (m.T if flag == "T" else m for m, flag in zip((left, right), flags, strict=True))
-    return jnp.matmul(left, right, precision="highest")  # when this is traced, no context may set it any more
-
-
-def _product_shape(left: Any, right: Any, flags: str) -> tuple[int, int]:
-    return left.shape[flags[0] == "T"], right.shape[flags[1] == "N"]
-
-
-def _multiplied(left: Array, right: Array, *, flags: str, least: int) -> Array:
-    otherwise, shape = partial(_xla_product, flags=flags), _product_shape(left, right, flags)
-    return _by_platform(f"product_{flags}", otherwise, (shape,), left, right, least=least)
-
-
-def _left_cotangent(bar: Array, _: Array, right: Array, *, flags: str, least: int) -> Array:
-    if flags[0] == "N":
-        return product(bar, right, "NT" if flags[1] == "N" else "NN", least)
-    return product(right, bar, flags[1] + "T", least)
-
-
-def _right_cotangent(bar: Array, left: Array, _: Array, *, flags: str, least: int) -> Array:
-    if flags[1] == "N":
-        return product(left, bar, "TN" if flags[0] == "N" else "NN", least)
-    return product(bar, left, "T" + flags[0], least)
-
-
-def _batched_product(factors: tuple, axes: tuple, *, flags: str, least: int) -> tuple[Array, int]:
-    return jax.vmap(partial(_xla_product, flags=flags), axes)(*factors), 0
-
-
-_product_p.def_impl(jax.jit(_multiplied, static_argnames=("flags", "least")))
-_product_p.def_abstract_eval(lambda left, right, *, flags, least: left.update(shape=_product_shape(left, right, flags)))
-mlir.register_lowering(_product_p, mlir.lower_fun(_multiplied, multiple_results=False))
-ad.defbilinear(_product_p, _left_cotangent, _right_cotangent)
-batching.primitive_batchers[_product_p] = _batched_product
-
-_times = partial(product, least=_LAPACK_FROM)  # beside LAPACK
+_times = partial(product, least=LEAST)  # beside LAPACK
 
 
 @jax.custom_jvp
 def gram(x: Array) -> Array:
     """xᵀx (d, d) of x (n, d)."""
-    return _by_platform("gram", lambda x: _mirrored(_lower_gram(x)), (x.shape[1:] * 2,), x)
+    return by_platform("gram", lambda x: _mirrored(_lower_gram(x)), (x.shape[1:] * 2,), x)
 
 
 # Without LAPACK: one triangle of a symmetric matrix, from products of halves, so that no other is computed but to be
@@ -176,7 +114,7 @@ def inverse(matrix: Array) -> Array:
     A matrix whose pivots fall below d ulp of the largest one is singular in this precision: NaN as well,
     never the inverse of rounding errors.
     """
-    return _by_platform("inverse", _device_inverse, (matrix.shape,), matrix)
+    return by_platform("inverse", _device_inverse, (matrix.shape,), matrix)
 
 
 def _device_inverse(matrix: Array) -> Array:
@@ -204,7 +142,7 @@ def congruent_eigenvalues(lower: Array, values: Array) -> Array:
     def device(lower: Array, values: Array) -> Array:
         return jnp.linalg.eigvalsh((lower * values[None, :]) @ lower.T)
 
-    return _by_platform("congruent_eigenvalues", device, (values.shape,), lower, values)
+    return by_platform("congruent_eigenvalues", device, (values.shape,), lower, values)
 
 
 # The d regressions of every coordinate on the others, of a precision Q: the weights A = I - diag(Q)⁻¹Q and diag(Q),
@@ -240,7 +178,7 @@ def matrix_regressions(matrix: Array) -> tuple[Array, Array]:
     def device(matrix: Array) -> tuple[Array, Array]:
         return regressions(_device_inverse(matrix))
 
-    return _by_platform("matrix_regressions", device, _shapes(matrix.shape[0]), matrix)
+    return by_platform("matrix_regressions", device, _shapes(matrix.shape[0]), matrix)
 
 
 @matrix_regressions.defjvp
@@ -259,7 +197,7 @@ def primal_regressions(x: Array, ridge: Array) -> tuple[Array, Array]:
         return regressions(_device_inverse(add_diagonal(_lower_gram(x) / x.shape[0], ridge)))
 
     d = x.shape[1]
-    return _by_platform("primal_regressions", device, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
+    return by_platform("primal_regressions", device, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
 
 
 @partial(primal_regressions.defjvp, symbolic_zeros=True)
@@ -288,7 +226,7 @@ def dual_regressions(x: Array, ridge: Array) -> tuple[Array, Array]:
     that the others determine, at a ridge too small for this precision.
     """
     d = x.shape[1]
-    return _by_platform("dual_regressions", _device_dual, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
+    return by_platform("dual_regressions", _device_dual, _shapes(d), x, jnp.broadcast_to(ridge, (d,)))
 
 
 def _device_dual(x: Array, ridge: Array) -> tuple[Array, Array]:

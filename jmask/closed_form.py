@@ -381,11 +381,15 @@ def solve_groups(precision: Array, members: np.ndarray, right: Array) -> Float[A
     Such a block, of more coordinates than the null space of the data has room for at a tiny ridge, shows in its pivots.
     """
     blocks = precision[members[:, :, None], members[:, None, :]]
-    pivots = jnp.diagonal(jnp.linalg.cholesky(lax.stop_gradient(blocks)), axis1=1, axis2=2) ** 2
+    factor = jnp.linalg.cholesky(lax.stop_gradient(blocks))
+    pivots, variances = (jnp.diagonal(m, axis1=1, axis2=2) for m in (factor**2, lax.stop_gradient(blocks)))
     rounding = 10 * members.shape[1] * jnp.finfo(blocks.dtype).eps
-    least = rounding / _TWO_DIGITS * jnp.diagonal(blocks, axis1=1, axis2=2)
-    known = (pivots > lax.stop_gradient(least)).all(axis=1)[:, None, None]
-    return jnp.where(known, jnp.linalg.solve(blocks, right), jnp.nan)
+    known = (pivots > rounding / _TWO_DIGITS * variances).all(axis=1)[:, None, None]
+    factor = jnp.where(known, factor, jnp.eye(members.shape[1], dtype=factor.dtype)[None])
+    solved = lax.custom_linear_solve(
+        lambda y: blocks @ y, right, lambda _, y: jax.scipy.linalg.cho_solve((factor, True), y), symmetric=True
+    )
+    return jnp.where(known, solved, jnp.nan)
 
 
 def _partition_limit(covariance: Array, scheme: Partition) -> Array:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import as_float, as_ridge, as_samples, require_finite
-from ._linalg import product, zero_diagonal
+from ._linalg import zero_diagonal
+from ._product import product
 from ._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision
 from .masking import Bernoulli, LeaveOneOut, Patterns, Scheme, can_see, check_scheme
 

@@ -25,10 +25,13 @@ SAMPLE = {
 # Top-level module -> what it may import of jmask, besides itself; a module not named here may import everything.
 ALLOWED = {
     **{module: {"_types", "_checks", "_linalg"} for module in KERNELS},
+    "_ffi": set(),
+    "_lapack": {"_ffi"},
+    "_product": {"_types", "_lapack"},
     **{module: KERNELS | SAMPLE for module in SAMPLE},
     "_types": set(),
     "_checks": {"_types"},
-    "_linalg": {"_types", "_lapack"},
+    "_linalg": {"_types", "_lapack", "_product"},
     "scales": KERNELS,
     "masking": KERNELS,
     "covariance": KERNELS | {"scales"},

@@ -8,7 +8,7 @@ from .._checks import as_count, as_float, is_concrete, not_negative
 from .._implicit import implicit, newton
 from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Diagonal
-from .real_axis import unit_of
+from .units import unit_of
 
 
 @pytree

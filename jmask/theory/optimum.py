@@ -21,12 +21,12 @@ from .real_axis import (
     SampleSpectrum,
     accuracy_wanted,
     clean_eigenvalues,
-    in_units,
     known_where,
     refine,
     sample_spectrum,
 )
 from .spectral import PpcaError, ppca_errors, refined_ppca, risk_of
+from .units import in_units
 
 _MAX_STEPS = 500  # 10 to 40 as a rule
 _TRIALS = 0.5 ** np.arange(8)  # lengths of a step, the longest first

@@ -18,7 +18,6 @@ from jax import lax
 from .._checks import is_concrete
 from .._implicit import implicit
 from .._types import CONVERGED, MAX_STEPS, NON_FINITE, Array, Float, Int, pytree
-from ..covariance import Covariance
 from .support import Support, support
 
 T = TypeVar("T")
@@ -98,23 +97,6 @@ def local(u: Float[Array, " k"], m: Array, n: Array) -> Local:
     gradient = 2 * (y * a + b**2 / a)  # dx/du
     density = v * n / (jnp.pi * d * jnp.where(in_bulk, modulus, 1)) * gradient
     return Local(u, y, x, xi, a, b, count, density)
-
-
-# ------------------------------------------------------------------------------------------- units
-def unit_of(variances: Array) -> Array:
-    """The power of two near their mean: a unit of variance in which their sixth powers neither vanish nor overflow."""
-    mean = lax.stop_gradient(variances).mean()
-    return jnp.where((mean > 0) & jnp.isfinite(mean), jnp.ldexp(jnp.ones_like(mean), jnp.frexp(mean)[1]), 1)
-
-
-def in_units(covariance: Covariance) -> tuple[Covariance, Array]:
-    """Σ in its own unit, exactly, and the unit."""
-    unit = unit_of(covariance.diagonal())
-
-    def scaled(path: tuple, leaf: Array) -> Array:
-        return leaf if path[-1].name in ("directions", "vectors") else leaf / unit
-
-    return jax.tree_util.tree_map_with_path(scaled, covariance), unit
 
 
 # ------------------------------------------------------------------------------------------- all nodes

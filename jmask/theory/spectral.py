@@ -19,7 +19,6 @@ from .real_axis import (
     SampleSpectrum,
     accuracy_wanted,
     clean_eigenvalues,
-    in_units,
     known_where,
     local,
     position,
@@ -27,6 +26,7 @@ from .real_axis import (
     sample_spectrum,
 )
 from .support import atom_position
+from .units import in_units
 
 Shrinker = Callable[[Array], ArrayLike]
 

@@ -25,7 +25,8 @@ from ..covariance import Covariance, Diagonal
 from .coordinate import Coordinates, coordinates
 from .equivalent import checked
 from .filters import chebyshev, flow, recurrence
-from .real_axis import SampleSpectrum, accuracy_wanted, in_units, known_where, refine, sample_spectrum
+from .real_axis import SampleSpectrum, accuracy_wanted, known_where, refine, sample_spectrum
+from .units import in_units
 
 _DIVERGED = (
     1e6  # growth of the residual from which the largest sample eigenvalue alone decides: no law of large numbers
@@ -146,13 +147,9 @@ def descent(
     if not covariance.constant_diagonal:  # whose matrix is needed
         covariance = covariance.realise(jax.random.key(0))
     wanted, whole = _as_steps(steps, method, n.dtype)
-    settings = _settings(method, learning_rate, momentum, interval, n.dtype)
     covariance, unit = in_units(covariance)
     ridge = ridge / unit
-    if method == "chebyshev":
-        settings = tuple(end / unit for end in settings)
-    else:
-        settings = (settings[0] * unit, *settings[1:])
+    settings = _settings(method, learning_rate, momentum, interval, unit)
     most = int(np.asarray(wanted).max(initial=0)).bit_length() if is_concrete(wanted) and method != "flow" else 31
     bits = next(b for b in (8, 16, 31) if most <= b)  # few programs to compile; so with the gaps
 
@@ -238,9 +235,10 @@ def _settings(
     learning_rate: ArrayLike | None,
     momentum: ArrayLike,
     interval: tuple[ArrayLike, ArrayLike] | None,
-    dtype: jnp.dtype,
+    unit: Array,
 ) -> tuple[Array, ...]:
-    """What the method runs with: (rate, momentum), (rate,), or the interval; () where that is to be predicted."""
+    """What the method runs with in this unit: (rate, momentum), (rate,), or the interval; () if that is predicted."""
+    dtype = unit.dtype
     push = _as_scalar(momentum, "momentum", dtype)
     known = is_concrete(momentum)  # what is given, since under jit a constant becomes a tracer when it is converted
     if known and not 0 <= float(np.asarray(momentum)) < 1:
@@ -257,12 +255,12 @@ def _settings(
         low, high = (_as_scalar(end, "interval", dtype) for end in interval)
         if is_concrete((low, high)) and not 0 < float(np.asarray(low)) < float(np.asarray(high)):
             raise ValueError(f"interval must be (low, high) with 0 < low < high, got ({low}, {high})")
-        return low, high
+        return low / unit, high / unit
     if learning_rate is None:
         raise ValueError(f"learning_rate is required for the method {method!r}: below 2/(largest eigenvalue + ridge)")
     rate = _as_scalar(learning_rate, "learning_rate", dtype)
     rate = not_negative(rate, "learning_rate")
-    return (rate,) if method == "flow" else (rate, push)
+    return (rate * unit,) if method == "flow" else (rate * unit, push)
 
 
 def _as_scalar(value: ArrayLike, name: str, dtype: jnp.dtype) -> Array:
