@@ -63,6 +63,42 @@ def test_effective_ridge_broadcasts_and_is_differentiable():
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-8)
 
 
+GRIDS = {  # eigenvalues, n, ridge of grids long enough for a table
+    "decades": (np.geomspace(1e-6, 10, 200), 150.0, np.geomspace(1e-12, 1e12, 5000)),
+    "each its own n": (np.linspace(0.1, 3, 80), np.linspace(1, 900, 5000), np.tile(np.geomspace(1e-9, 10, 50), 100)),
+    "at n = d": (np.linspace(0.1, 3, 80), 80.0, np.geomspace(1e-12, 1, 5000)),
+    "some at 0": (np.linspace(0.1, 3, 80), 40.0, np.where(np.arange(5000) % 3, 0.2, 0.0)),
+    "one ridge": (np.ones(80), 40.0, np.full(5000, 0.3)),
+    "single": (np.geomspace(1e-3, 10, 200).astype("f4"), np.float32(150), np.geomspace(1e-3, 10, 5000).astype("f4")),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_effective_ridges_of_a_long_grid_are_those_of_its_points(name):
+    values, n, ridge = GRIDS[name]
+    found = jm.theory.effective_ridge(values, n, ridge)
+    assert found.dtype == np.asarray(values).dtype
+    some = np.arange(0, 5000, 97)
+    n = np.broadcast_to(n, ridge.shape)
+    one_by_one = [jm.theory.effective_ridge(values, n[i], ridge[i]) for i in some]
+    eps = np.finfo(found.dtype).eps
+    slope = 1 - ((values / (values + np.asarray(found)[:, None])) ** 2).sum(1) / n  # rounding grows by its inverse
+    assert (np.abs(found[some] / np.asarray(one_by_one) - 1) < 20 * eps / slope[some]).all()
+
+
+def test_effective_ridges_of_a_long_grid_differentiate_batch_and_keep_nan_to_its_point():
+    values, ridge = jnp.linspace(0.1, 3, 80), jnp.geomspace(1e-3, 10, 5000)
+    total = jax.jit(lambda s, r: jm.theory.effective_ridge(s, 60.0, r))
+    by_grid = jax.grad(lambda s: total(s, ridge).sum())(values)
+    by_point = jax.vmap(jax.grad(lambda s, r: jm.theory.effective_ridge(s, 60.0, r)), (None, 0))(values, ridge).sum(0)
+    np.testing.assert_allclose(by_grid, by_point, rtol=1e-11)
+    both = jax.vmap(total, (0, None))(jnp.stack([values, 2 * values]), ridge)
+    np.testing.assert_allclose(both[1], total(2 * values, ridge), rtol=1e-13)
+    holed = total(values, ridge.at[7].set(jnp.nan).at[9].set(-1.0))
+    assert np.flatnonzero(np.isnan(holed)).tolist() == [7, 9]
+    np.testing.assert_allclose(np.delete(holed, [7, 9]), np.delete(total(values, ridge), [7, 9]), rtol=1e-13)
+
+
 @pytest.mark.parametrize("scales", [None, "two_point"])
 def test_ridge_zero_above_and_below_the_dimension(scales):
     law, c = problems.scales(scales), jm.covariance.Diagonal(np.ones(50))

@@ -3,8 +3,8 @@
 from .bulk_atoms import Atoms as Atoms
 from .bulk_atoms import atoms as atoms
 from .bulk_edges import edges as edges
+from .effective import effective_ridge as effective_ridge
 from .equivalent import FixedPoint as FixedPoint
-from .equivalent import effective_ridge as effective_ridge
 from .equivalent import fixed_point as fixed_point
 from .limit import Limit as Limit
 from .limit import bayes as bayes

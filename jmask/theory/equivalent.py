@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._checks import all_zero, as_count, as_float, as_ridge, is_concrete, not_negative
+from .._checks import all_zero, as_count, as_ridge, is_concrete
 from .._implicit import implicit, newton
 from .._types import CONVERGED, NO_SOLUTION, NON_FINITE, Array, ArrayLike, Float, Int, Result, full_precision, pytree
-from ..covariance import Covariance, Isotropic
+from ..covariance import Covariance
 from ..covariance.resolvent import Resolvent
 from ..scales import Scales
 
@@ -104,48 +104,6 @@ def fixed_point(covariance: Covariance, n: ArrayLike, ridge: ArrayLike, scales: 
     return solve(covariance, n, ridge, scales, may_vanish(ridge))
 
 
-@full_precision
-def effective_ridge(eigenvalues: ArrayLike, n: ArrayLike, ridge: ArrayLike) -> Float[Array, "..."]:
-    """κ with ridge = κ(1 - df₁(κ)/n), df₁ = Σ_i s_i/(s_i + κ): the ridge that the population feels.
-
-    Parameters
-    ----------
-    eigenvalues
-        (d,) population eigenvalues s_i, not negative.
-    n, ridge
-        Number of samples, positive, and penalty, not negative; they broadcast.
-
-    Returns
-    -------
-    Array
-        In the shape of n and ridge together. At ridge 0: 0 for n above the rank of the population, NaN at it,
-        and the positive κ with df₁ = n below it.
-
-    Notes
-    -----
-    f(κ) = κ - ridge - κ df₁(κ)/n is increasing and convex, so Newton from ridge + tr Σ/n is monotone. Differentiable in
-    every argument. O(d) a step.
-
-    Examples
-    --------
-    >>> import jmask as jm
-    >>> round(float(jm.theory.effective_ridge([1.0, 1.0], n=1.0, ridge=0.0)), 12)
-    1.0
-    """
-    population = Isotropic(eigenvalues)
-    dtype = population.spectrum.dtype
-    n, ridge = as_count(n, dtype=dtype), as_float(ridge, "ridge", dtype)
-    ridge = not_negative(ridge, "ridge")
-    shape = jnp.broadcast_shapes(n.shape, ridge.shape)
-    n, flat = jnp.broadcast_to(n, shape).ravel(), jnp.broadcast_to(ridge, shape).ravel()
-    return _effective_ridges(population, n, flat, may_vanish(flat)).reshape(shape)
-
-
-@partial(jax.jit, static_argnames=("vanishing",))
-def _effective_ridges(population: Covariance, n: Array, ridge: Array, vanishing: bool) -> Array:
-    return jax.vmap(lambda n, ridge: solve(population, n, ridge, None, vanishing).effective_ridge)(n, ridge)
-
-
 def checked(
     covariance: object, n: ArrayLike, ridge: ArrayLike, scales: Scales | None
 ) -> tuple[Covariance, Array, Array, Scales | None]:
@@ -184,21 +142,33 @@ def law_of(scales: Scales | None, dtype: jnp.dtype) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames=("vanishing",))
-def solve(covariance: Covariance, n: Array, ridge: Array, scales: Scales | None, vanishing: bool) -> FixedPoint:
-    """``fixed_point`` without the checks; ``vanishing`` says whether a ridge may be 0."""
+def solve(
+    covariance: Covariance,
+    n: Array,
+    ridge: Array,
+    scales: Scales | None,
+    vanishing: bool,
+    known: Array | None = None,
+) -> FixedPoint:
+    """``fixed_point`` without the checks; ``vanishing`` says whether a ridge may be 0, ``known`` is δ or NaN."""
     law = law_of(scales, n.dtype)
     start, ridgeless, status = _start(covariance, n, ridge, law, vanishing)
     if scales is None and not ridge.ndim:
-        start = _isotropic_start(covariance, n, ridge, start)
+        start = isotropic_start(covariance, n, ridge, start)
     # The iteration runs on a population with the same traces that is cheap to evaluate again and again.
     population, shift = lax.stop_gradient(covariance).for_traces(lax.stop_gradient(ridge))
     params = (population, n, shift, law)
-    delta, steps, found = newton(_residual, jnp.where(ridgeless, jnp.nan, start), params, max_steps=_MAX_STEPS)
-    residual = jnp.abs(_residual(delta, lax.stop_gradient(params))) / delta
+    start = jnp.where(ridgeless, jnp.nan, start)
+    if known is not None:
+        start = jnp.where(jnp.isfinite(known), jnp.nan, start)
+    delta, steps, found = newton(fixed_point_residual, start, params, max_steps=_MAX_STEPS)
+    if known is not None:
+        delta, found = (jnp.where(jnp.isfinite(known), a, b) for a, b in ((known, delta), (CONVERGED, found)))
+    residual = jnp.abs(fixed_point_residual(delta, lax.stop_gradient(params))) / delta
     if ridge.ndim:
         status = jnp.where(status == CONVERGED, found, status)
         delta = jnp.where(status == CONVERGED, delta, jnp.nan)
-        inverse = 1 / implicit(_residual, delta, (covariance, n, ridge, law))
+        inverse = 1 / implicit(fixed_point_residual, delta, (covariance, n, ridge, law))
         effective = ridge / (inverse * _mean(law, inverse))
     else:
         kappa, inverse = ridge / _c(law, delta), 1 / delta
@@ -252,7 +222,7 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
     return start, ridgeless, jnp.where(valid, status, NON_FINITE)
 
 
-def _isotropic_start(covariance: Covariance, n: Array, ridge: Array, otherwise: Array) -> Array:
+def isotropic_start(covariance: Covariance, n: Array, ridge: Array, otherwise: Array) -> Array:
     """δ₀ of the isotropic population with the same trace, for Gaussian data and a positive scalar ridge.
 
     df₁ is concave in the eigenvalues, so that h of theirs lies above h of their mean m and δ₀ above the root. There
@@ -297,7 +267,7 @@ def _moment(law: tuple, u: Array, a: int, b: int) -> Array:
     return jnp.where(positive, probabilities * safe**a / (u + safe) ** b, 0).sum()
 
 
-def _residual(delta: Array, params: Any) -> Array:
+def fixed_point_residual(delta: Array, params: Any) -> Array:
     """h(δ) = δ - tr Σ(c(δ)Σ + Λ)⁻¹/n."""
     covariance, n, ridge, law = params
     return delta - covariance.resolvent(_c(law, delta), ridge).trace() / n
