@@ -118,6 +118,36 @@ def test_dense_and_diagonal_agree_with_given_directions_and_a_ridge_per_coordina
     np.testing.assert_allclose(swapped.overlap, found.overlap[::-1], rtol=1e-10)
 
 
+def halves(d):
+    """Noise of 3 and of 0.3, and a direction in each."""
+    low = np.repeat([0.0, 1.0], d // 2) / np.sqrt(d // 2)
+    return np.repeat([3.0, 0.3], d // 2), np.stack([low[::-1], low], axis=1)
+
+
+@pytest.mark.parametrize("strengths", [[6.0, 3.0], [3.5, 1.0], [1.0, 1.5], [20.0, 0.5], [-1.5, 3.0]])
+def test_an_outlier_belongs_to_the_spike_that_its_eigenvector_shows(strengths):
+    noise, directions = halves(60)
+    together = T.outliers(C.Spiked(C.Diagonal(noise), strengths, directions), 90, 0.3, "pca")
+    for j, strength in enumerate(strengths):  # without common coordinates: as if each were alone
+        alone = T.outliers(C.Spiked(C.Diagonal(noise), [strength], directions[:, j]), 90, 0.3, "pca")
+        assert together.detectable[j] == alone.detectable[0]
+        np.testing.assert_allclose(together.eigenvalue[j], alone.eigenvalue[0], rtol=1e-10)
+        np.testing.assert_allclose(together.overlap[j], alone.overlap[0], rtol=1e-8)
+
+
+def test_the_weaker_of_two_spikes_may_stand_further_out():
+    d, n, ridge = 400, 300, 0.3
+    noise, directions = halves(d)
+    spiked = C.Spiked(C.Diagonal(noise), [6.0, 3.0], directions)
+    found = T.outliers(spiked, n, ridge)
+    assert found.eigenvalue[1] > found.eigenvalue[0]
+    eigens = [jm.predictor_eigen(jm.fit(spiked.sample(jax.random.key(seed), n), ridge)) for seed in range(6)]
+    values = np.mean([eigen.values[:2] for eigen in eigens], axis=0)
+    overlaps = np.mean([(eigen.right[:, :2].T @ directions) ** 2 for eigen in eigens], axis=0)
+    np.testing.assert_allclose(found.eigenvalue[::-1], values, atol=0.01)
+    np.testing.assert_allclose(found.overlap[::-1], [overlaps[0, 1], overlaps[1, 0]], atol=0.15)
+
+
 @pytest.mark.slow
 def test_given_directions_approach_delocalised_ones():
     spiked = C.Spiked(C.Diagonal(np.linspace(0.5, 2, 800)), [4.0, 4.0])

@@ -49,25 +49,45 @@ class Problem:
         return self.spiked.directions.T @ resolvent.apply(self.spiked.directions)
 
     def gains(self, side: int, c: Array, forms: Array) -> Float[Array, " r"]:
-        """An outlier stands where its entry is 1: -θcuᵀRu, or the eigenvalue of the coupled spikes by rank."""
+        """An outlier stands where its entry is 1: -θcuᵀRu of each spike, or the eigenvalues of the coupled ones."""
         strengths = self.spiked.strengths
-        mine = side * strengths > 0
         if self.spiked.directions is None:
-            return jnp.where(mine, -c * strengths * forms, 0)
-        root = jnp.where(mine, jnp.sqrt(jnp.where(mine, side * strengths, 1)), 0)
-        coupling = -side * c * root[:, None] * (forms + forms.T) / 2 * root[None, :]
-        # Spikes of the other side: distinct values below those that count, so that derivatives stay finite.
+            return jnp.where(side * strengths > 0, -c * strengths * forms, 0)
+        return eigenvalues_of(self._coupling(side, c, forms))[::-1]
+
+    def _coupling(self, side: int, c: Array, forms: Array) -> Float[Array, "r r"]:
+        """-c√θUᵀRU√θ of the spikes of this side; those of the other stand apart, below all values that count."""
+        strengths, root = self.spiked.strengths, self._roots(side)
+        coupled = -side * c * root[:, None] * (forms + forms.T) / 2 * root[None, :]
+        # Distinct values, so that derivatives stay finite.
         count = jnp.arange(1, strengths.shape[0] + 1, dtype=c.dtype)
-        values = eigenvalues_of(coupling - jnp.diag(jnp.where(mine, 0, count)))
-        return values[::-1][jnp.argsort(jnp.argsort(-side * lax.stop_gradient(strengths)))]
+        return coupled - jnp.diag(jnp.where(side * strengths > 0, 0, count))
+
+    def _roots(self, side: int) -> Float[Array, " r"]:
+        """√|θ| of the spikes of this side, 0 of the others."""
+        strengths = side * self.spiked.strengths
+        return jnp.where(strengths > 0, jnp.sqrt(jnp.where(strengths > 0, strengths, 1)), 0)
+
+    def shares(self, side: int, c: Array, resolvent: Resolvent, window: Array) -> Float[Array, "r r"]:
+        """Squared inner products of WRU√θw, w the vectors behind ``gains``, with the directions; rows sum to 1."""
+        directions = self.spiked.directions
+        if directions is None:
+            return jnp.eye(self.spiked.strengths.shape[0], dtype=c.dtype)
+        applied = resolvent.apply(directions)
+        vectors = jnp.linalg.eigh(self._coupling(side, c, directions.T @ applied))[1][:, ::-1]
+        windowed = jnp.broadcast_to(window, directions.shape[:1])[:, None] * applied
+        squares = (directions.T @ windowed @ (self._roots(side)[:, None] * vectors)).T ** 2
+        total = squares.sum(1, keepdims=True)
+        return squares / jnp.where(total > 0, total, 1)
 
 
 @pytree
 class Spike:
-    """One spike: its index, whether an outlier is to be found, and a point of the branch that stands for none."""
+    """A spike and the rank of its outlier, whether there is one, and a point of the branch that stands for none."""
 
     problem: Problem
     index: Int[Array, ""]
+    rank: Int[Array, ""]
     found: Bool[Array, ""]
     held: Float[Array, ""]
 
@@ -77,7 +97,7 @@ def residual(side: int, unknown: Array, spike: Spike) -> Array:
     s, mu = unknown[0], unknown[1]
     c, problem, pencil = shrinkage_at(s, side), spike.problem, spike.problem.pencil
     gains = problem.gains(side, c, problem.forms(problem.resolvent(side, c, problem.shift(mu))))
-    missing = jnp.where(spike.found, 1 - gains[spike.index], s - spike.held)
+    missing = jnp.where(spike.found, 1 - gains[spike.rank], s - spike.held)
     return jnp.stack([pencil.balance(c, pencil.shift(mu)), missing])
 
 
@@ -92,7 +112,7 @@ def overlap_at(spike: Spike, place: Array, side: int, power: Array) -> Array:
         """Gain and balance with c, Λ + εW² and UᵀRU + η(what ε does to it at B = Wuuᵀ W) moved."""
         at, epsilon, eta = c + moves[0], moves[1], moves[2]
         forms = problem.forms(problem.resolvent(side, at, own + epsilon * problem.weights ** (2 * power)))
-        gain = problem.gains(side, at, forms + eta * seen)[spike.index]
+        gain = problem.gains(side, at, forms + eta * seen)[spike.rank]
         return jnp.stack([gain, pencil.balance(at, bulk + epsilon * pencil.weights ** (2 * power))])
 
     slopes = jax.jacfwd(equations)(jnp.zeros(3, c.dtype))
@@ -123,7 +143,9 @@ def spike_at(pencil: Pencil, mu: Array, power: Array) -> tuple[Array, Array]:
     c = newton(_balance, jnp.ones_like(mu), (pencil, mu))[0]
     strength = -1 / (c * pencil.resolvent(c, mu).diagonal.mean())
     spiked = Spiked(pencil.population, strength[None])
-    spike = Spike(Problem(spiked, pencil, pencil.weights), jnp.array(0), jnp.array(True), jnp.zeros_like(mu))
+    spike = Spike(
+        Problem(spiked, pencil, pencil.weights), jnp.array(0), jnp.array(0), jnp.array(True), jnp.zeros_like(mu)
+    )
     return strength, overlap_at(spike, jnp.stack([1 - 1 / c, mu]), RIGHT, power)
 
 

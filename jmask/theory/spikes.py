@@ -28,6 +28,7 @@ from .._types import (
     pytree,
 )
 from ..covariance import Covariance, Spiked
+from ..covariance.resolvent import Resolvent
 from .equivalent import may_vanish
 from .outlier_equation import POWERS, Problem, Spike, Vector, overlap_at, residual
 from .pencil import (
@@ -164,10 +165,10 @@ def outliers(
     Notes
     -----
     δ is that of the bulk; D that of the whole population where directions are given, and of the bulk where they are
-    delocalised. Positive spikes leave on the right, negative ones on the left, the strongest furthest out: the i-th
-    outlier belongs to the i-th strongest. Only outliers beyond the outer edges are reported, not those inside a gap
-    (on the left nothing leaves a bulk that ends in an atom). Spikes of equal strength share their eigenvectors: the
-    overlap is then the squared projection on their span.
+    delocalised. Positive spikes leave on the right, negative ones on the left. Outliers of given directions mix them:
+    one is given to the spike of which it holds most, and each spike has one at most. Only outliers beyond the outer
+    edges are reported, not those inside a gap (on the left nothing leaves a bulk that ends in an atom). Spikes of equal
+    strength share their eigenvectors: the overlap is then the squared projection on their span.
 
     Adding εB to S + Λ moves μ by ε vᵀBv/(vᵀD⁻¹v), so the overlap of Wv with u is the ratio of two derivatives of μ, at
     B = Wuuᵀ W and at B = W². Differentiable in the ridge, n, strengths, bulk and directions; where given directions
@@ -253,26 +254,53 @@ def _one_side(problem: Problem, side: int, power: Array, plain: bool) -> tuple[A
     search, fixed = searchable(problem.pencil, plain), lax.stop_gradient(problem)
     equation = _right_residual if side == RIGHT else _left_residual
     end, ends = turn(search, side)
+    held = end / 2  # of the branch, where there is no outlier
+
+    def at(s: Array) -> tuple[Array, Array, Resolvent]:
+        """μ, c and R on the branch."""
+        mu, c = branch(search, s, side)[0], shrinkage_at(s, side)
+        return mu, c, fixed.resolvent(side, c, fixed.shift(mu))
 
     def gains(s: Array) -> Array:
-        mu, c = branch(search, s, side)[0], shrinkage_at(s, side)
-        return fixed.gains(side, c, fixed.forms(fixed.resolvent(side, c, fixed.shift(mu))))
+        _, c, resolvent = at(s)
+        return fixed.gains(side, c, fixed.forms(resolvent))
 
     most = gains(end)
     beyond = ends & (most > 1)
 
-    def one(index: Array) -> tuple[Array, Array, Array]:
+    def located(rank: Array) -> tuple[Array, Array, Array]:
+        """(s, μ) of an outlier, its shares of the directions, and whether it is known."""
+
         def value(s: Array) -> Array:
-            gain = gains(s)[index]
+            gain = gains(s)[rank]
             return (gain - 1) / (gain + 1)
 
-        last = (most[index] - 1) / (most[index] + 1)
-        held = end / 2
-        s, left = bracketed(value, jnp.zeros_like(end), -jnp.ones_like(end), end, jnp.where(beyond[index], last, -1))
-        s = jnp.where(beyond[index], s, held)
-        spike = Spike(problem, index, beyond[index], held)
-        place = implicit(equation, jnp.stack([s, branch(search, s, side)[0]]), spike)
-        return place[1], overlap_at(spike, place, side, power), jnp.abs(left) <= jnp.finfo(s.dtype).eps ** 0.5
+        last = (most[rank] - 1) / (most[rank] + 1)
+        s, left = bracketed(value, jnp.zeros_like(end), -jnp.ones_like(end), end, jnp.where(beyond[rank], last, -1))
+        s = jnp.where(beyond[rank], s, held)
+        mu, c, resolvent = at(s)
+        share = fixed.shares(side, c, resolvent, fixed.weights**power)[rank]
+        known = ~beyond[rank] | (jnp.abs(left) <= jnp.finfo(s.dtype).eps ** 0.5)
+        return jnp.stack([s, mu]), share, known
 
-    mu, overlap, near = jax.vmap(one)(jnp.arange(most.shape[0]))
-    return mu, overlap, beyond, (near | ~beyond) & (ends | (side == LEFT))
+    def described(index: Array, rank: Array) -> tuple[Array, Array]:
+        spike = Spike(problem, index, rank, beyond[rank], held)
+        place = implicit(equation, places[rank], spike)
+        return place[1], overlap_at(spike, place, side, power)
+
+    places, shares, known = jax.vmap(located)(jnp.arange(most.shape[0]))
+    ranks = _ranks(jnp.where(beyond[:, None], 1 + shares, shares))
+    mu, overlap = jax.vmap(described)(jnp.arange(most.shape[0]), ranks)
+    return mu, overlap, beyond[ranks], known[ranks] & (ends | (side == LEFT))
+
+
+def _ranks(shares: Array) -> Int[Array, " r"]:
+    """Which outlier is whose: by turns, the largest share left (outliers by rows) gives an outlier to a spike."""
+    r = shares.shape[0]
+
+    def give(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, ranks = state
+        rank, index = jnp.divmod(jnp.argmax(left), r)
+        return left.at[rank].set(-1).at[:, index].set(-1), ranks.at[index].set(rank)
+
+    return lax.fori_loop(0, r, give, (shares, jnp.zeros(r, int)))[1]
