@@ -89,12 +89,14 @@ def _gram_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def fourier(x: Array, inverse: bool = False) -> Array:
     """Discrete Fourier transform along the last axis (or its inverse).
 
-    XLA's on CPU stops the program on arrays that it has itself chosen to keep by columns (seen with jaxlib 0.10):
-    both sides are held by rows.
+    XLA's on CPU stops the program on arrays that it has itself chosen to keep by columns: both sides are held by rows.
+    What is held must not leave a ``jit`` as it is, in a derivative neither: JAX may then read it by columns, and be
+    silently wrong. Hence the barriers. (Both seen with jaxlib 0.10.)
     """
     rows = Layout(major_to_minor=tuple(range(x.ndim)))
     transform = jnp.fft.ifft if inverse else jnp.fft.fft
-    return with_layout_constraint(transform(with_layout_constraint(x, rows)), rows)
+    held = with_layout_constraint(lax.optimization_barrier(x), rows)
+    return lax.optimization_barrier(with_layout_constraint(transform(held), rows))
 
 
 def zero_diagonal(matrix: Array) -> Array:
