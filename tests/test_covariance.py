@@ -517,3 +517,25 @@ def test_wrong_types_are_refused():
         cov.Spiked(np.eye(3), [1.0])
     with pytest.raises(TypeError, match="variances must be an array of real numbers, got dtype complex128"):
         cov.Diagonal([1.0, 2j])
+
+
+@pytest.mark.parametrize(
+    ("build", "inside", "outside"),
+    [
+        (lambda v: cov.Diagonal(jnp.stack([v, 1.0, 2.0])), 1.0, -1.0),
+        (lambda v: cov.Isotropic(jnp.stack([v, 1.0, 2.0])), 1.0, -1.0),
+        (lambda v: cov.Circulant(jnp.stack([1.0, v, v])), 0.5, 1.5),
+        (lambda v: cov.ar1(4, v), 0.5, 1.5),
+        (lambda v: cov.ar1(4, v, circulant=True), 0.5, -1.5),
+        (lambda v: cov.equicorrelated(4, v), 0.5, -0.5),
+        (lambda v: cov.equicorrelated(4, 0.5, v), 0.5, -0.5),
+        (lambda v: cov.blocks(4, 2, v), 0.5, 1.5),
+        (lambda v: cov.factors(4, 0.5, v), 0.5, -1.5),
+        (lambda v: cov.latent_classes(jnp.eye(3), noise=v), 0.5, -0.5),
+    ],
+)
+def test_a_traced_population_outside_its_domain_is_not_known(build, inside, outside):
+    errors = jax.jit(jax.vmap(lambda v: jm.theory.errors(build(v), 7.0, 0.3).test))
+    assert np.isnan(errors(jnp.array([inside, outside]))).tolist() == [False, True]
+    with pytest.raises(ValueError, match="must"):
+        build(jnp.array(outside))

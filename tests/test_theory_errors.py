@@ -63,6 +63,14 @@ def test_effective_ridge_broadcasts_and_is_differentiable():
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-8)
 
 
+def test_the_effective_ridge_of_a_singular_population_vanishes_with_the_ridge():
+    values = np.r_[np.ones(30), np.zeros(70)]
+    n = np.array([20.0, 30.0, 31.0, 100.0, 217.0])
+    found = jm.theory.effective_ridge(values, n, 0.0)
+    np.testing.assert_allclose(found, [0.5, np.nan, 0, 0, 0], rtol=1e-12)
+    np.testing.assert_allclose(jm.theory.effective_ridge(values, 60.0, 1e-9), 2e-9, rtol=1e-6)
+
+
 GRIDS = {  # eigenvalues, n, ridge of grids long enough for a table
     "decades": (np.geomspace(1e-6, 10, 200), 150.0, np.geomspace(1e-12, 1e12, 5000)),
     "each its own n": (np.linspace(0.1, 3, 80), np.linspace(1, 900, 5000), np.tile(np.geomspace(1e-9, 10, 50), 100)),

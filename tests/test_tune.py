@@ -515,3 +515,21 @@ def test_minimise_refuses(options, error, words):
 def test_an_empty_interval_is_refused():
     with pytest.raises(ValueError, match="low must be below high"):
         jm.tune.Interval(1, 1)
+
+
+def test_derivatives_of_the_matched_choice_and_of_a_ridge_at_its_end():
+    rng = np.random.default_rng(0)
+    x = 0.5 * rng.standard_normal((30, 4)) + 1.5 * rng.standard_normal((30, 1))
+    for field in ("matched_ridge", "matched_value", "value"):
+        slope = jax.grad(lambda rate, field=field: getattr(jm.tune.hide_rate(x, rate), field))(0.3)
+        ahead, behind = (getattr(jm.tune.hide_rate(x, 0.3 + h), field) for h in (1e-4, -1e-4))
+        np.testing.assert_allclose(slope, (ahead - behind) / 2e-4, rtol=1e-4)
+    noise = jnp.asarray(np.random.default_rng(2).standard_normal((14, 4)))
+    assert int(jm.tune.ridge(noise).status) == AT_END
+
+    def scaled(t):
+        return jm.tune.ridge(noise.at[0].multiply(t))
+
+    assert np.isnan(jax.grad(lambda t: scaled(t).ridge)(1.0))
+    slope = (scaled(1 + 1e-4).value - scaled(1 - 1e-4).value) / 2e-4
+    np.testing.assert_allclose(jax.grad(lambda t: scaled(t).value)(1.0), slope, rtol=1e-5)

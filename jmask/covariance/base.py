@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import as_float, as_symmetric, is_concrete, require_finite
+from .._checks import as_float, as_symmetric, is_concrete, not_negative
 from .._types import Array, ArrayLike, Float, PRNGKeyArray, full_precision, pytree
 from ..scales import Scales
 from .resolvent import DiagonalResolvent, MatrixResolvent, Resolvent, SpectralResolvent
@@ -137,14 +137,11 @@ class Covariance:
 
 
 def as_spectrum(values: ArrayLike, name: str) -> Array:
-    """(d,) values that are not negative."""
+    """(d,) values, refused where known to be negative; traced, NaN there."""
     values = as_float(values, name)
     if values.ndim != 1 or values.shape[0] < 2:
         raise ValueError(f"{name} must be a vector of at least 2 entries, got shape {values.shape}")
-    require_finite(values, name)
-    if is_concrete(values) and np.asarray(values).min() < 0:
-        raise ValueError(f"{name} must not be negative, got {np.asarray(values).min():g}")
-    return values
+    return not_negative(values, name)
 
 
 @pytree

@@ -1,10 +1,12 @@
 """Populations by name."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import as_float, as_samples, is_concrete, require_finite
+from .._checks import as_float, as_samples, is_concrete, not_negative, require_finite
 from .._types import Array, ArrayLike, full_precision
 from .base import Dense, Diagonal
 from .spiked import Spiked
@@ -31,9 +33,7 @@ def ar1(d: int, rho: ArrayLike, circulant: bool = False) -> Dense | Circulant:
     >>> jm.covariance.ar1(3, 0.5).matrix()[0]
     Array([1.  , 0.5 , 0.25], dtype=float64)
     """
-    rho = _as_scalar(rho, "rho")
-    if is_concrete(rho) and not abs(float(rho)) < 1:
-        raise ValueError(f"rho must lie in (-1, 1), got {float(rho):g}")
+    rho = _within(_as_scalar(rho, "rho"), lambda r: abs(r) < 1, "rho must lie in (-1, 1)")
     d = _as_dimension(d)
     factors = jnp.broadcast_to(rho, (d + 1,)).at[0].set(1)
     powers = jnp.cumprod(factors)  # rho^0 … rho^d; unlike a power, differentiable at rho = 0
@@ -67,11 +67,10 @@ def equicorrelated(d: int, correlation: ArrayLike, variance: ArrayLike = 1.0) ->
     Array([1. , 0.5, 0.5], dtype=float64)
     """
     d, correlation = _as_dimension(d), _as_scalar(correlation, "correlation")
-    if is_concrete(correlation) and not -1 / (d - 1) <= float(correlation) <= 1:
-        raise ValueError(f"correlation must lie in [-1/(d - 1), 1], got {float(correlation):g}")
-    variance = _as_scalar(variance, "variance", correlation.dtype)
-    if is_concrete(variance) and float(variance) < 0:
-        raise ValueError(f"variance must not be negative, got {float(variance):g}")
+    correlation = _within(
+        correlation, lambda r: (r >= -1 / (d - 1)) & (r <= 1), "correlation must lie in [-1/(d - 1), 1]"
+    )
+    variance = not_negative(_as_scalar(variance, "variance", correlation.dtype), "variance")
     first = jnp.zeros(d, bool).at[0].set(True)
     return Circulant(variance * jnp.where(first, 1, correlation))
 
@@ -90,8 +89,9 @@ def blocks(d: int, size: float, correlation: ArrayLike) -> Circulant:
     d, correlation = _as_dimension(d), _as_scalar(correlation, "correlation")
     if int(size) != size or size < 2 or d % size:
         raise ValueError(f"size must be a whole number of at least 2 that divides d = {d}, got {size}")
-    if is_concrete(correlation) and not -1 / (size - 1) <= float(correlation) <= 1:
-        raise ValueError(f"correlation must lie in [-1/(size - 1), 1], got {float(correlation):g}")
+    correlation = _within(
+        correlation, lambda r: (r >= -1 / (size - 1)) & (r <= 1), "correlation must lie in [-1/(size - 1), 1]"
+    )
     lag = np.arange(d)
     same = lag % (d // int(size)) == 0
     return Circulant(jnp.where(lag == 0, 1, jnp.where(same, correlation, 0)))
@@ -109,8 +109,7 @@ def factors(d: int, share: float, strength: ArrayLike) -> Isotropic:
     d, strength = _as_dimension(d), _as_scalar(strength, "strength")
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], got {share}")
-    if is_concrete(strength) and float(strength) < -1:
-        raise ValueError(f"strength must be at least -1, got {float(strength):g}")
+    strength = _within(strength, lambda s: s >= -1, "strength must be at least -1")
     return Isotropic(1 + jnp.where(np.arange(d) < round(share * d), strength, 0))
 
 
@@ -196,9 +195,7 @@ def latent_classes(centres: ArrayLike, probabilities: ArrayLike | None = None, n
     noise = as_float(noise, "noise", centres.dtype)
     if noise.shape not in ((), (d,)):
         raise ValueError(f"noise must be a scalar or a vector of {d} entries, got shape {noise.shape}")
-    require_finite(noise, "noise")
-    if is_concrete(noise) and np.asarray(noise).min() < 0:
-        raise ValueError(f"noise must not be negative, got {np.asarray(noise).min():g}")
+    noise = not_negative(noise, "noise")
     strengths, directions = _principal(_contrasts(centres, weights))
     return Spiked(Diagonal(jnp.broadcast_to(noise, (d,))), strengths, directions)
 
@@ -245,6 +242,15 @@ def _as_scalar(value: ArrayLike, name: str, dtype: jnp.dtype | None = None) -> A
     if value.ndim:
         raise ValueError(f"{name} must be a scalar, got shape {value.shape}")
     require_finite(value, name)
+    return value
+
+
+def _within(value: Array, holds: Callable, rule: str) -> Array:
+    """A scalar, refused where it is known not to hold; traced, NaN there."""
+    if not is_concrete(value):
+        return jnp.where(holds(value), value, jnp.nan)
+    if not holds(float(value)):
+        raise ValueError(f"{rule}, got {float(value):g}")
     return value
 
 

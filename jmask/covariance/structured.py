@@ -58,7 +58,9 @@ class Circulant(Covariance):
         return jnp.broadcast_to(self.first_row[0], self.first_row.shape)
 
     def eigenvalues(self) -> Float[Array, " d"]:
-        return jnp.maximum(fourier(self.first_row).real, 0)
+        values = fourier(self.first_row).real
+        rounding = self.dimension * jnp.finfo(values.dtype).eps ** 0.5 * jnp.abs(self.first_row).max()
+        return jnp.where(values < -rounding, jnp.nan, jnp.maximum(values, 0))
 
     def spectral_diagonal(self, values: Array, slopes: Array) -> Float[Array, " d"]:
         del slopes

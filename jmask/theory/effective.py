@@ -12,9 +12,9 @@ from jax import lax
 
 from .._checks import as_count, as_float, not_negative
 from .._implicit import CACHED, in_lanes
-from .._types import Array, ArrayLike, Float, full_precision
+from .._types import NO_SOLUTION, Array, ArrayLike, Float, full_precision
 from ..covariance import Isotropic
-from .equivalent import fixed_point_residual, isotropic_start, law_of, may_vanish, solve
+from .equivalent import fixed_point_residual, isotropic_start, law_of, may_vanish, rank_of, solve
 
 _TABULATED_FROM = 4096, 64  # points, eigenvalues: measured with benchmarks/theory.py, as fast below
 _NODES = 512
@@ -62,7 +62,13 @@ def effective_ridge(eigenvalues: ArrayLike, n: ArrayLike, ridge: ArrayLike) -> F
 @partial(jax.jit, static_argnames=("vanishing",))
 def _effective_ridges(population: Isotropic, n: Array, ridge: Array, vanishing: bool) -> Array:
     def at(n: Array, ridge: Array, known: Array | None = None) -> Array:
-        return solve(population, n, ridge, None, vanishing, known).effective_ridge
+        point = solve(population, n, ridge, None, vanishing, known)
+        if not vanishing:
+            return point.effective_ridge
+        # Of a singular population with n above its rank nothing but κ has a limit.
+        spare = 1 - lax.stop_gradient(rank_of(population)) / n
+        vanishes = (ridge == 0) & (point.status == NO_SOLUTION) & (spare > 0)
+        return jnp.where(vanishes, ridge / jnp.where(vanishes, spare, 1), point.effective_ridge)
 
     if n.size < _TABULATED_FROM[0] or population.dimension < _TABULATED_FROM[1]:
         return jax.vmap(at)(n, ridge)

@@ -209,9 +209,8 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
     intercept = jnp.where(squares > 0, probabilities / jnp.where(squares > 0, squares, 1), 0).sum() / mass**2
     if ridge.ndim:
         free = (~positive).sum().astype(n.dtype)
-    else:  # the rank: df₁ at a vanishing κ
-        tiny = variances.mean() * covariance.dimension * jnp.finfo(n.dtype).eps
-        free = jnp.where(positive, 0, jnp.round(covariance.resolvent(1.0, tiny).trace()))
+    else:
+        free = jnp.where(positive, 0, rank_of(covariance))
     room = n - free / mass
     start = (free * intercept + penalised) / jnp.where(room > 0, room, jnp.nan)
     ridgeless = (room < 0) & jnp.array(ridge.ndim == 0)
@@ -220,6 +219,13 @@ def _start(covariance: Covariance, n: Array, ridge: Array, law: tuple, vanishing
         solvable = solvable & (positive | ridgeless | (free == covariance.dimension))
     status = jnp.where(solvable, CONVERGED, NO_SOLUTION)
     return start, ridgeless, jnp.where(valid, status, NON_FINITE)
+
+
+def rank_of(covariance: Covariance) -> Array:
+    """df₁ at a vanishing κ."""
+    variances = covariance.diagonal()
+    tiny = variances.mean() * covariance.dimension * jnp.finfo(variances.dtype).eps
+    return jnp.round(covariance.resolvent(1.0, tiny).trace())
 
 
 def isotropic_start(covariance: Covariance, n: Array, ridge: Array, otherwise: Array) -> Array:

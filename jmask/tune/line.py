@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .._implicit import implicit
 from .._types import AT_END, CONVERGED, FLAT, MAX_STEPS, NON_FINITE, Array, Float, Int
+from .search import Objective, with_derivative
 
 _POINTS, _STEP = 37, math.log(10) / 3  # twelve decades, the scan; a curve bends over one nat or more
 _BEYOND = 18  # steps that a walk may take beyond either end
@@ -138,3 +141,20 @@ def _newton(function: Callable[[Array], Array], place: Array) -> _Search:
     blank = jnp.full_like(place, jnp.nan)
     begin = _Search(place - _STEP, place + _STEP, place, blank, blank, blank, place, jnp.array(0), jnp.array(False))
     return lax.while_loop(running, body, begin)
+
+
+def differentiable(found: Least, function: Objective, params: Any) -> tuple[Array, Array]:
+    """Place and value of the least function(place, params), with their derivatives by the implicit function theorem.
+
+    That of a place which is no minimum, an end or a point where all are as good, is NaN.
+    """
+    fixed = (found.status == AT_END) | (found.status == FLAT)
+    slope = partial(_slope, function)
+    place = implicit(slope, found.place, (params, jnp.where(fixed, jnp.nan, jnp.ones_like(found.place))))
+    moving = implicit(slope, found.place, (params, jnp.ones_like(found.place)))
+    return place, with_derivative(function, found.value, moving, params)
+
+
+def _slope(function: Objective, place: Array, given: tuple) -> Array:
+    params, known = given
+    return known * jax.jvp(lambda t: function(t, params), (place,), (jnp.ones_like(place),))[1]

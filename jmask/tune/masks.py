@@ -1,8 +1,5 @@
 """The hiding rate to train with, for a hiding rate to be met later."""
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,7 +9,7 @@ from ..masking import Bernoulli
 from ..validation import left_out_bernoulli
 from .intervals import Interval
 from .minimiser import minimise
-from .scalar import least_error
+from .scalar import tuned_ridge
 
 
 @pytree
@@ -96,28 +93,22 @@ def hide_rate(x: ArrayLike, test_hide_rate: ArrayLike, *, centred: bool = False)
     if rate.ndim:
         raise ValueError(f"test_hide_rate must be a scalar, got shape {rate.shape}")
     rate = rate.astype(x.dtype)
-    matched_place, matched_value = _matched(x, rate, bool(centred))
-    if is_concrete(matched_place) and not np.isfinite(np.asarray(matched_place)):
+    matched = tuned_ridge(x, Bernoulli(rate), bool(centred))
+    if is_concrete(matched) and not np.isfinite(np.asarray(matched.ridge)):
         raise ValueError("x must vary: every column is zero, or constant and centred")
-    start = {"hide_rate": jnp.clip(rate, _LEAST_RATE, 1 - _LEAST_RATE), "ridge": jnp.exp(matched_place)}
+    start = {"hide_rate": jnp.clip(rate, _LEAST_RATE, 1 - _LEAST_RATE), "ridge": matched.ridge}
     found = minimise(_centred_error if centred else _error, start, args=(x, rate), bounds=_BOUNDS)
     return TunedMask(  # type: ignore[call-arg]
         found.argument["hide_rate"],
         found.argument["ridge"],
         found.value,
-        jnp.exp(matched_place),
-        matched_value,
+        matched.ridge,
+        matched.value,
         found.gradient_norm,
         found.steps,
         found.trace,
         found.status,
     )
-
-
-@partial(jax.jit, static_argnames=("centred",))
-def _matched(x: Array, rate: Array, centred: bool) -> tuple[Array, Array]:
-    found = least_error(x, Bernoulli(rate), centred)
-    return jax.lax.stop_gradient((found.place, found.value))
 
 
 def _error(argument: dict[str, Array], x: Array, rate: Array) -> Array:

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._implicit import implicit
 from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..covariance import Covariance
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
@@ -12,9 +11,8 @@ from ..scales import Scales
 from ..theory.equivalent import checked
 from ..theory.risk import _errors
 from .intervals import Interval, checked_labels
-from .line import Least, least
+from .line import Least, differentiable, least
 from .minimiser import minimise
-from .search import with_derivative
 
 
 @pytree
@@ -81,7 +79,7 @@ def population_ridge(
     Notes
     -----
     Scalar: a scan over twelve decades, then Newton in log ridge; differentiable in the population, n and scales by the
-    implicit function theorem. Groups: L-BFGS from the scalar; differentiable likewise.
+    implicit function theorem, the ridge not at an end (NaN). Groups: L-BFGS from the scalar; differentiable likewise.
 
     Examples
     --------
@@ -127,11 +125,6 @@ def test_at(place: Array, problem: tuple) -> Array:
 test_at.__test__ = False  # type: ignore[attr-defined]
 
 
-def slope_at(place: Array, problem: tuple) -> Array:
-    """Its derivative in log ridge."""
-    return jax.jvp(lambda t: test_at(t, problem), (place,), (jnp.ones_like(place),))[1]
-
-
 def least_test(problem: tuple) -> Least:
     """The least predicted test error over log ridge; not differentiable."""
     fixed = lax.stop_gradient(problem)
@@ -141,7 +134,6 @@ def least_test(problem: tuple) -> Least:
 @jax.jit
 def _population_ridge(problem: tuple) -> PopulationRidge:
     found = least_test(problem)
-    place = implicit(slope_at, found.place, problem)
-    value = with_derivative(test_at, found.value, place, problem)
+    place, value = differentiable(found, test_at, problem)
     ridge = jnp.exp(place)
     return PopulationRidge(ridge, value, ridge, value, jnp.abs(found.slope), found.steps, found.status)  # type: ignore[call-arg]

@@ -7,13 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._checks import as_samples
-from .._implicit import implicit
 from .._types import Array, ArrayLike, Float, Int, Result, full_precision, pytree
 from ..masking import LeaveOneOut, Patterns, Scheme, check_scheme
 from ..ridges import errors_on_axes, path_axes
 from ..validation import leave_one_out_core
-from .line import Least, least
-from .search import with_derivative
+from .line import Least, differentiable, least
 
 
 @pytree
@@ -75,8 +73,8 @@ def ridge(x: ArrayLike, scheme: Scheme = LeaveOneOut(), *, centred: bool = False
     A scan of 37 ridges over twelve decades around the mean variance, walked on where the error still falls at its end,
     then Newton in log ridge inside the bracket; only lower points are accepted. ``LeaveOneOut``: one
     eigendecomposition, then one n × d × d product a ridge and about six a Newton step; other schemes refactor at each.
-    Ridge and value are differentiable in x (and the hiding rate) by the implicit function theorem. The curvature and
-    the steps are not.
+    Ridge and value are differentiable in x (and the hiding rate) by the implicit function theorem, the ridge not at an
+    end (NaN). Nothing else is: the curvature and the scan count as constants.
 
     Examples
     --------
@@ -91,14 +89,14 @@ def ridge(x: ArrayLike, scheme: Scheme = LeaveOneOut(), *, centred: bool = False
     check_scheme(scheme, x.shape[1])
     if isinstance(scheme, Patterns):
         raise ValueError("scheme: Patterns has no closed form for leaving one sample out; use another scheme")
-    return _ridge(x, scheme, bool(centred))
+    return tuned_ridge(x, scheme, bool(centred))
 
 
 @partial(jax.jit, static_argnames=("centred",))
-def _ridge(x: Array, scheme: Scheme, centred: bool) -> TunedRidge:
+def tuned_ridge(x: Array, scheme: Scheme, centred: bool) -> TunedRidge:
+    """``ridge`` without the checks."""
     found = least_error(x, scheme, centred)
-    place = implicit(partial(_slope, centred), found.place, (x, scheme))
-    value = with_derivative(partial(_value, centred), found.value, place, (x, scheme))
+    place, value = differentiable(found, partial(_value, centred), (x, scheme))
     return TunedRidge(  # type: ignore[call-arg]
         jnp.exp(place),
         value,
@@ -130,7 +128,3 @@ def least_error(x: Array, scheme: Scheme, centred: bool) -> Least:
 def _value(centred: bool, place: Array, params: tuple) -> Array:
     x, scheme = params
     return error_at(place, x, scheme, centred)
-
-
-def _slope(centred: bool, place: Array, params: tuple) -> Array:
-    return jax.jvp(lambda t: _value(centred, t, params), (place,), (jnp.ones_like(place),))[1]
