@@ -226,6 +226,18 @@ def test_outliers_of_a_dense_bulk_and_of_negative_spikes_are_differentiable(esti
         np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
+def test_three_directions_of_a_dense_bulk_come_to_an_end():
+    """Batched decompositions of one program may wait for each other for ever."""
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((60, 3)))[0]
+    spiked = C.Spiked(C.ar1(60, 0.5), [5.0, 3.0, 2.0], directions)
+
+    def total(ridge):
+        return T.outliers(spiked, 150, ridge).overlap.sum()
+
+    slope = (total(0.3 + 1e-4) - total(0.3 - 1e-4)) / 2e-4
+    np.testing.assert_allclose(jax.grad(total)(0.3), slope, rtol=1e-5)
+
+
 def test_second_derivative():
     slope = jax.grad(lambda ridge: T.threshold(GRADED, 15.0, ridge))
     np.testing.assert_allclose(jax.grad(slope)(0.3), (slope(0.30001) - slope(0.29999)) / 2e-5, rtol=1e-6)

@@ -283,14 +283,17 @@ def _one_side(problem: Problem, side: int, power: Array, plain: bool) -> tuple[A
         known = ~beyond[rank] | (jnp.abs(left) <= jnp.finfo(s.dtype).eps ** 0.5)
         return jnp.stack([s, mu]), share, known
 
-    def described(index: Array, rank: Array) -> tuple[Array, Array]:
+    def described(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        index, rank = pair
         spike = Spike(problem, index, rank, beyond[rank], held)
         place = implicit(equation, places[rank], spike)
         return place[1], overlap_at(spike, place, side, power)
 
-    places, shares, known = jax.vmap(located)(jnp.arange(most.shape[0]))
+    # One after the other: batched decompositions of one program may wait for each other for ever (``in_lanes``).
+    indices = jnp.arange(most.shape[0])
+    places, shares, known = lax.map(located, indices)
     ranks = _ranks(jnp.where(beyond[:, None], 1 + shares, shares))
-    mu, overlap = jax.vmap(described)(jnp.arange(most.shape[0]), ranks)
+    mu, overlap = lax.map(described, (indices, ranks))
     return mu, overlap, beyond[ranks], known[ranks] & (ends | (side == LEFT))
 
 
