@@ -413,3 +413,15 @@ SIMULATED = {
 def test_simulation_of_five_populations(name):
     c, n, ridge, scales = SIMULATED[name]
     assert distance(c.realise(jax.random.key(1)), n, ridge, scales, believed=c) < 0.006
+
+
+def test_shares_of_a_bulk_with_many_gaps_do_not_hang_on_the_number_of_points():
+    """More gaps than a series of few nodes resolves: points are then taken one by one."""
+    d = 120
+    levels = np.where(np.arange(d) < d // 4, 300.0, 0.1)
+    c, ridge = jm.covariance.Isotropic(levels).realise(jax.random.key(3)), np.where(np.arange(d) % 3 == 0, 0.05, 5.0)
+    few = cumulative(c, 8 * d, ridge, [-0.11455, -0.05])  # the first in a gap, with 31 eigenvalues below
+    np.testing.assert_allclose(few[0], 31 / 120, rtol=1e-9)
+    np.testing.assert_allclose(cumulative(c, 8 * d, ridge, np.tile([-0.11455, -0.05], 65)), np.tile(few, 65), atol=1e-5)
+    points = quantiles(c, 8 * d, ridge, [0.5581, 0.6909])
+    np.testing.assert_allclose(cumulative(c, 8 * d, ridge, points), [0.5581, 0.6909], atol=1e-5)

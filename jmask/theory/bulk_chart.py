@@ -18,7 +18,8 @@ from .bulk_law import BulkLaw, branch_on, count, lines_at, whitening
 
 NODES = (128, 512)  # at first and at most; shared by the intervals, at least 32 each
 _TAIL = 1e-6  # largest of the last coefficients, relative to the largest: more nodes are tried until it is below
-_RESOLVED = 1e-5  # up to which the density may be read: shares, which are sums, may always be
+_RESOLVED = 1e-5  # up to which the density may be read
+_COUNTED = 1e-6  # the same for shares, where the coefficient of order m is divided by m
 
 
 @pytree
@@ -74,6 +75,11 @@ def chart(law: BulkLaw) -> Chart | None:
 def resolved(table: Chart) -> bool:
     """Whether the density may be read off the series, also near the ends, where it is divided by sin θ."""
     return _tail(table) < _RESOLVED
+
+
+def counted(table: Chart) -> bool:
+    """Whether shares may be read off the series: not where an interval hides gaps that so few nodes do not see."""
+    return _tail(table) / table.series.shape[1] < _COUNTED
 
 
 def _tail(table: Chart) -> float:
