@@ -425,3 +425,16 @@ def test_shares_of_a_bulk_with_many_gaps_do_not_hang_on_the_number_of_points():
     np.testing.assert_allclose(cumulative(c, 8 * d, ridge, np.tile([-0.11455, -0.05], 65)), np.tile(few, 65), atol=1e-5)
     points = quantiles(c, 8 * d, ridge, [0.5581, 0.6909])
     np.testing.assert_allclose(cumulative(c, 8 * d, ridge, points), [0.5581, 0.6909], atol=1e-5)
+
+
+def test_an_edge_where_mass_piles_up_is_found():
+    """Newton leaves its bracket there."""
+    pairs = np.array([[1, 0.99, 0, 0], [0.99, 1, 0, 0], [0, 0, 5, -4.5], [0, 0, -4.5, 5]])
+    c, ridge = jm.covariance.Dense(np.kron(np.eye(30), pairs)), np.where(np.arange(120) % 3 == 0, 0.05, 5.0)
+    ends = edges(c, 36, ridge)
+    assert np.isnan(ends[2:]).all() and np.isfinite(ends[:2]).all()
+    around = ends[0, 1] + np.array([-1e-7, 1e-7])
+    assert (np.asarray(density(c, 36, ridge, around)) > 0).tolist() == [True, False]
+    slope = jax.jacfwd(lambda s: edges(c, 36, s * ridge)[0, 1])(1.0)
+    ahead, behind = (edges(c, 36, s * ridge)[0, 1] for s in (1 + 1e-4, 1 - 1e-4))
+    np.testing.assert_allclose(slope, (ahead - behind) / 2e-4, rtol=1e-5)

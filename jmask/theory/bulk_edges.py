@@ -37,6 +37,7 @@ from .equivalent import checked, may_vanish
 INTERVALS = 16
 _NODES, _NODES_DENSE = (192, 10, 32), (48, 10, 8)  # first nodes, rounds of refinement, nodes added in each
 _RECENTRED = 4  # passes over a dense edge: the error of linear lines is squared in each
+_HALVINGS = 44
 
 
 @pytree
@@ -197,13 +198,13 @@ def support_ends(law: BulkLaw, nodes: Scan, lanes: int) -> Float[Array, "k 2"]:
     whitener = whitening(fixed)
     found = _polished(fixed, outer, inner, start, whitener)
     width = jnp.abs(outer - inner)
-    inside_bracket = (found[:, 1] > jnp.minimum(outer, inner) - width) & (
-        found[:, 1] < jnp.maximum(outer, inner) + width
-    )
+    lost = (found[:, 1] <= jnp.minimum(outer, inner) - width) | (found[:, 1] >= jnp.maximum(outer, inner) + width)
+    lost = lost | ~jnp.isfinite(found).all(axis=1)
+    found = jnp.where(lost[:, None], _halved(fixed, outer, inner, start, lost & used, whitener), found)
     params = (law.population, law.gamma, jnp.ones_like(law.gamma), *constants(law))
     ends = jax.vmap(lambda root: implicit(edge_residual, root, params))(found)[:, 1]
     at_zero, hard = jax.vmap(partial(_hard_edge, law))(outer, inner)
-    ends = jnp.where(hard, at_zero, jnp.where(inside_bracket, ends, jnp.nan))
+    ends = jnp.where(hard, at_zero, ends)
     ends = jnp.where(used & (law.status == CONVERGED), ends, jnp.nan)
     return ends.reshape(2, lanes).T
 
@@ -215,6 +216,29 @@ def _hard_edge(law: BulkLaw, outer: Array, inner: Array) -> tuple[Array, Array]:
     exact = (size > 1) & (jnp.abs(size - rows) <= jnp.finfo(rows.dtype).eps ** 0.5 * rows)
     here = exact & (position >= jnp.minimum(outer, inner)) & (position <= jnp.maximum(outer, inner))
     return jnp.where(here, position, 0).sum(), here.any()
+
+
+def _halved(
+    law: BulkLaw, outer: Array, inner: Array, start: Array, wanted: Array, whitener: Array | None
+) -> Float[Array, "k 2"]:
+    """(x, μ) where the density ends in each wanted bracket, by halving it: where mass piles up, Newton leaves it."""
+
+    def one(bracket: tuple[Array, Array, Array, Array]) -> Array:
+        outer, inner, start, wanted = bracket
+
+        def body(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            outer, inner, best, steps = state
+            middle = jnp.sqrt(outer * inner)
+            x = branch_on(law, lines_at(law, middle, whitener))
+            within = x.imag > 0
+            moved = jnp.where(within, outer, middle), jnp.where(within, middle, inner)
+            return *moved, jnp.where(within, x.real, best), steps + 1
+
+        begin = (outer, inner, start, jnp.array(0))
+        _, inner, x, _ = lax.while_loop(lambda state: wanted & (state[3] < _HALVINGS), body, begin)
+        return jnp.stack([x, inner])
+
+    return lax.map(one, (outer, inner, start, wanted))
 
 
 def _polished(law: BulkLaw, outer: Array, inner: Array, start: Array, whitener: Array | None) -> Float[Array, "k 2"]:
